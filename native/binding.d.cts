@@ -5,11 +5,13 @@
 export interface NativePublisherHot {
   /** 1 sent, 0 full or dropped. */
   readonly send: (data: Uint8Array) => number
+  /** The same, with the first so many bytes of the table as headers. */
+  readonly sendWith: (data: Uint8Array, headers: number) => number
   /**
    * Begins a message of any size (`done` 0), or goes on with it by a piece; how many bytes are sent by now, as many as `done` when
-   * there is no room.
+   * there is no room. The last `headers` bytes of `data` are the headers of the message.
    */
-  readonly sendLarge: (data: Uint8Array, done: number) => number
+  readonly sendLarge: (data: Uint8Array, done: number, headers: number) => number
   /** Gives up what `sendLarge` began. */
   readonly abandonLarge: () => void
   /** Length in bytes, 0 when there is no room. `scratch[0]` is the offset of the first frame header, `scratch[1]` the memory's kind. */
@@ -65,7 +67,10 @@ export interface NativeKeyedReaderHot {
   readonly arm: () => boolean
 }
 
-/** The hot calls of an endpoint with any number of connections. `kind` has the flags in its second byte (docs/protocol.md). */
+/**
+ * The hot calls of an endpoint with any number of connections. `kind` has the flags in its second byte (docs/protocol.md), and in its
+ * upper half how many bytes of the data, at the end, are headers.
+ */
 export interface NativeChannelHot {
   /** 1 sent, 0 no room. Throws `PEER_GONE` for a connection that has ended, `MESSAGE_TOO_LARGE` beyond half of the ring. */
   readonly send: (connection: number, kind: number, id: number, aux: number, data: Uint8Array) => number
@@ -82,7 +87,7 @@ export interface NativeChannelHot {
   readonly abandonLarge: (connection: number) => void
   /** Messages of one connection, 0 when none came within so many pause instructions, or as a subscriber's `drain`. */
   readonly drain: (slab: Uint8Array, fill: number, iterations: number) => number
-  /** Goes on with a large message; how many bytes of it are in `target` by now, -1 when its sender gave it up. */
+  /** Goes on with a large message; how many bytes of it, headers included, are in `target` by now, -1 when its sender gave it up. */
   readonly drainLarge: (connection: number, target: Uint8Array) => number
   readonly skipLarge: (connection: number) => void
   /** `true`: nothing is there, the doorbell will ring. */
@@ -177,7 +182,8 @@ export declare class NativeChannel {
   hot(): NativeChannelHot
   /**
    * After `drain`: the connection, and the bytes of the slab that were used (or are needed). For a large message
-   * that arrives: the connection, the bytes of its data, its kind with its flags, its id and its `aux`.
+   * that arrives: the connection, the bytes of its data, its kind with its flags and the length of its headers, its
+   * id and its `aux`.
    */
   get scratch(): Float64Array
   /** After `drain`: four words per message: offset, length, offset of its batch's header, index in that batch. */
@@ -340,6 +346,8 @@ export declare class NativePublisher {
   get scratch(): Float64Array
   /** Before `commit`: the length of each message. */
   get lengths(): Uint32Array
+  /** Before `sendWith`: the headers of the message. */
+  get headers(): Uint8Array
   /** 0: the ring's frames, twice in a row; 1: the private buffer of `drop-oldest`, once a window was opened. */
   memory(kind: 0 | 1): ArrayBuffer
   /** The largest payload of one message, in bytes. */

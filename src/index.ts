@@ -5,6 +5,7 @@
  * @module ringbell
  */
 export { AbortError, errorCodes, RingbellError, type RingbellErrorCode, type RingbellErrorDetails } from './errors.js'
+export type { Envelope, HeadersOption, MessageHeaders } from './headers.js'
 export type { SignalOptions } from './wait/abort.js'
 export type { AsyncIteration } from './wait/async-iteration.js'
 export type { AckMode } from './topic/reading/acks.js'
@@ -51,6 +52,8 @@ export type {
   CallOptions,
   ChannelOptions,
   ConnectOptions,
+  MessageOptions,
+  MessageWriteOptions,
   PushOptions,
   QueueOptions,
   RingOptions,
@@ -85,7 +88,13 @@ export type { SubscriberEvents } from './topic/notices.js'
 export type { PublisherOptions, SubscriberOptions, TopicAccess } from './topic/options.js'
 export type { Access, AnnounceOptions, BusOptions, Description } from './bus/options.js'
 export type { BackoffOptions, ReconnectOptions } from './wait/backoff.js'
-export type { AttachedSubscribersOptions, Publisher, ReadyOptions } from './topic/publisher.js'
+export type {
+  AttachedSubscribersOptions,
+  Publisher,
+  ReadyOptions,
+  SendOptions,
+  WriteOptions,
+} from './topic/publisher.js'
 export type { Check, CheckStatus, Doctor, GcReport } from './bus/reports.js'
 export type { AccessInfo, Fallback, Origin, Overflow, Rung, Service, TopicInfo } from './bus/service.js'
 export type { Services, WaitForOptions, WatchOptions } from './bus/services.js'

@@ -43,7 +43,7 @@ type NativeBinding = typeof Binding
 export type NativeEndpoint = Parameters<Binding.NativePoller['add']>[0]
 
 /** The memory layout that this TypeScript was written for (`LAYOUT_VERSION` of crates/ring). */
-const LAYOUT_VERSION = 2
+const LAYOUT_VERSION = 3
 
 /** Words per message in a subscriber's table: offset, length, offset of its batch frame, index in that batch. */
 export const TABLE_WORDS = 4

@@ -13,6 +13,8 @@ const TABLE_WORDS = 4
 const ENTRIES = 64
 const FRAME = 24
 const HEADER = 16
+/** The frame of a message begins with its length and that of its headers. */
+const LENGTHS = 8
 
 const real = Object.getOwnPropertyDescriptors(Poller.prototype)
 /** The ids of the fakes are below 0, unlike those of the core. */
@@ -70,6 +72,11 @@ function message(head: number, id: number, aux: number, data: Uint8Array, done: 
 }
 
 type Item = ReturnType<typeof message>
+
+/** How many bytes at the end of a message are headers. */
+function headersOf({ head }: Item): number {
+  return head >>> 16
+}
 
 /** Takes everything out of the list, as JSON. */
 function taken(list: object[]): string {
@@ -352,7 +359,7 @@ export class FakeChannel extends Fake implements NativeChannel {
         this.#took(side, item)
       } else if (item?.large === true) {
         item.announced = true
-        this.scratch.set([side.number, item.data.byteLength, item.head, item.id, item.aux])
+        this.scratch.set([side.number, item.data.byteLength - headersOf(item), item.head, item.id, item.aux])
         return -3
       } else if (item !== undefined) {
         this.#turn = (this.#turn + i + 1) % sides.length
@@ -368,16 +375,18 @@ export class FakeChannel extends Fake implements NativeChannel {
     const view = new DataView(slab.buffer, slab.byteOffset)
     for (let item: Item | undefined = first; item?.large === false && count < ENTRIES; [item] = side.in.items) {
       const length = HEADER + item.data.byteLength
-      if (at + length > slab.byteLength) break
-      view.setUint32(at, item.head, true)
+      if (at + LENGTHS + length > slab.byteLength) break
+      view.setUint16(at + LENGTHS - 2, headersOf(item), true)
+      at += LENGTHS
+      view.setUint32(at, item.head & 0xffff, true)
       view.setUint32(at + 4, item.aux, true)
       view.setBigUint64(at + 8, BigInt(item.id), true)
       slab.set(item.data, at + HEADER)
-      this.table.set([at, length, 0, 0], count++ * TABLE_WORDS)
+      this.table.set([at, length - headersOf(item), 0, 0], count++ * TABLE_WORDS)
       at = (at + length + 7) & ~7
       this.#took(side, item)
     }
-    this.scratch.set(count === 0 ? [HEADER + first.data.byteLength + 8] : [side.number, at - fill])
+    this.scratch.set(count === 0 ? [LENGTHS + HEADER + first.data.byteLength + 8] : [side.number, at - fill])
     return count === 0 ? -1 : count
   }
 }

@@ -27,6 +27,27 @@ test('serve runs a command with stdin and stdout; Ctrl-C ends it', async (t) => 
   t.is((await server.end).code, 130)
 })
 
+test('--header sends headers, and --json shows those of the reply', async (t) => {
+  const at = scene(t)
+  const bus = await Bus.open({ path: at.bus })
+  t.teardown(() => bus.close())
+  await bus.serve('told', {}, async (_request, context) => {
+    context.replyHeaders = { seen: Object.keys(context.headers).join() }
+    return Buffer.from(`${context.headers['tenant']} ${context.headers['text']}`)
+  })
+  const args = ['call', 'told', 'x', '-H', 'tenant=acme', '--header', 'text=a=b c']
+  t.is((await at.run(args)).stdout.toString(), 'acme a=b c')
+  t.deepEqual(values((await at.run([...args, '--json'])).stdout), [
+    { text: 'acme a=b c', headers: { seen: 'tenant,text' } },
+  ])
+  const wrong = await at.run(['call', 'told', 'x', '--header', 'tenant'])
+  t.is(wrong.code, 2)
+  t.regex(wrong.stderr, /such as tenant=acme/)
+  const upper = await at.run(['call', 'told', 'x', '--header', 'Tenant=acme'])
+  t.is(upper.code, 2)
+  t.regex(upper.stderr, /Tenant/)
+})
+
 test('a failed or missing command is an error, and the server goes on', async (t) => {
   const at = scene(t)
   await serving(at, ['picky', '--codec', 'json', '--', 'sh', '-c', 'grep -q good && echo \'{"ok":true}\''])

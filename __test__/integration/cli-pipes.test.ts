@@ -95,6 +95,24 @@ test('earliest gives what the ring still holds', async (t) => {
   t.is(stdout.toString(), numbers(1, 10))
 })
 
+test('pub sends headers with each message, also with one in pieces, and sub shows them', async (t) => {
+  const stage = scene(t)
+  const sub = stage.start(['sub', 'headed', '--until-closed', '--json'])
+  const shown = stage.start(['sub', 'headed', '--until-closed', '--prefix'])
+  const pub = stage.start(['pub', 'headed', '--capacity', '4K', '-H', 'tenant=acme', '-H', 'kind=a b'])
+  await attached(stage, 'headed', 2)
+  pub.process.stdin.end(`one\n${'x'.repeat(5000)}\n`)
+  t.is((await pub.end).code, 0)
+  const messages = (await sub.end).stdout
+    .toString()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as object)
+  const headers = { tenant: 'acme', kind: 'a b' }
+  t.like(messages, { 0: { text: 'one', headers }, 1: { text: 'x'.repeat(5000), headers }, length: 2 })
+  t.regex((await shown.end).stdout.toString(), /  headed  \[tenant=acme kind=a b\]  one\n/)
+})
+
 test('sub --durable resumes behind what was printed', async (t) => {
   const stage = scene(t)
   const pub = stage.start(['pub', 'ledger'])

@@ -57,7 +57,7 @@ test('an announcement carries what it was given', async (t) => {
     kind: 'http',
     pid: process.pid,
     uid: process.getuid?.() ?? -1,
-    protocol: 2,
+    protocol: 3,
     offers: [],
     metadata: { version: 3, tags: ['a', 'ö'] },
     endpoints: { http: 'unix:/run/api.sock' },

@@ -15,6 +15,7 @@ import type {
   Client,
   Codec,
   Connection,
+  Envelope,
   ConnectOptions,
   Lock,
   LockMode,
@@ -68,6 +69,10 @@ export async function publishing(bus: Bus): Promise<void> {
   plain.send('x')
   same<ReturnType<typeof plain.write>, Promise<void>>(true)
   await plain.write(new Uint8Array(1), { signal: AbortSignal.timeout(1) })
+  plain.send(new Uint8Array(1), { headers: { tenant: 'acme', absent: undefined } })
+  await plain.write(new Uint8Array(1), { headers: { tenant: 'acme' }, signal: AbortSignal.timeout(1) })
+  // @ts-expect-error values are text
+  plain.send(new Uint8Array(1), { headers: { count: 1 } })
   // @ts-expect-error text is no bytes
   await plain.write('x')
   if (!plain.send(new Uint8Array(1))) await plain.ready({ signal: AbortSignal.timeout(1), bytes: 1 })
@@ -113,6 +118,7 @@ export async function subscribing(bus: Bus): Promise<void> {
     same<typeof message, Message>(true)
     same<typeof message.sequence, number>(true)
     same<typeof message.time, bigint>(true)
+    same<(typeof message.headers)['tenant'], string | undefined>(true)
     // @ts-expect-error messages are read, not written
     message.data = new Uint8Array(1)
     break
@@ -323,6 +329,7 @@ export async function checking(bus: Bus, schema: StandardSchema<Given, Question>
   await bus.serve('typed', { ...json, requests: schema, replies: schema }, () => ({ n: 'x' }))
   const client = await bus.connect('typed', { ...json, requests: schema, replies: schema })
   same<Awaited<ReturnType<typeof client.call>>, Question>(true)
+  same<Awaited<ReturnType<typeof client.exchange>>, Envelope<Question>>(true)
   await client.call({})
   for await (const piece of client.stream({})) same<typeof piece, Question>(true)
   // @ts-expect-error not what the schema takes
@@ -349,6 +356,7 @@ export async function messaging(bus: Bus, schema: StandardSchema<Given, Question
   const connection = await client.connected()
   same<Awaited<ReturnType<typeof connection.receive>>, Msg>(true)
   for await (const message of connection) same<typeof message, Msg>(true)
+  for await (const message of connection.envelopes()) same<typeof message, Envelope<Msg>>(true)
   const text: Msg = await connection.receive()
   await connection.write(text)
 

@@ -1,4 +1,5 @@
-// ringbell, Node to Node. A variant says how is sent and how is received: `send` or `batch` (the batch writer),
+// ringbell, Node to Node. A variant says how is sent and how is received: `send`, `headers` (64 bytes of headers beside each
+// message, always the same), `traced` (others for each message) or `batch` (the batch writer),
 // then `for-await` (a message at a time), `owned` (batches), `listen` (a callback a message), `borrowed`, `lease`.
 // `stream+` before both forces the stream rung: the same bytes over a Unix socket, for where memory cannot be shared.
 // Round trips: `adaptive`, `spin` or `sleep` waiting, by callback, or `for-await`.
@@ -21,7 +22,7 @@ const publisherOptions = (job) => ({ overflow: 'block', capacity: job.capacity, 
 export async function sender(job) {
   const bus = await open(job)
   const publisher = await bus.publisher('bench.stream', publisherOptions(job))
-  const pump = parts(job).send === 'batch' ? pumpBatches : pumpEach
+  const pump = { batch: pumpBatches, headers: pumpHeaders, traced: pumpHeaders }[parts(job).send] ?? pumpEach
   return { pump: (flow) => pump(job, publisher, flow) }
 }
 
@@ -32,6 +33,29 @@ async function pumpEach(job, publisher, flow) {
     for (let i = 0; i < burst; i++) {
       stamp(message, 0, job.size, flow.sequence)
       if (!publisher.send(message)) {
+        await publisher.ready()
+        continue
+      }
+      flow.sequence++
+      flow.sent++
+    }
+    await turn()
+  }
+}
+
+/** 64 bytes or so: 4, the name, and a `traceparent` of nearly the usual length. */
+async function pumpHeaders(job, publisher, flow) {
+  const fresh = parts(job).send === 'traced'
+  const message = template(job.size)
+  const burst = Math.max(1, TURN_BYTES / job.size)
+  const spans = Array.from({ length: 1024 }, (_, n) => n.toString(16).padStart(14, '0'))
+  let next = 0
+  while (flow.running) {
+    for (let i = 0; i < burst; i++) {
+      stamp(message, 0, job.size, flow.sequence)
+      if (fresh) next = (next + 1) & 1023
+      const traceparent = `00-4bf92f3577b34da6a3ce929d0e0e4736-${spans[next]}`
+      if (!publisher.send(message, { headers: { traceparent } })) {
         await publisher.ready()
         continue
       }

@@ -9,6 +9,8 @@ export const sizes = { '64 B': 64, '256 B': 256, '4 KiB': 4096, '64 KiB': 65536,
 const everyVariant = [
   'send+for-await',
   'send+owned',
+  'headers+owned',
+  'traced+owned',
   'send+listen',
   'send+borrowed',
   'send+lease',

@@ -5,11 +5,13 @@
 export interface NativePublisherHot {
   /** 1 sent, 0 full or dropped. */
   readonly send: (data: Uint8Array) => number
+  /** The same, with the first so many bytes of the table as headers. */
+  readonly sendWith: (data: Uint8Array, headers: number) => number
   /**
    * Begins a message of any size (`done` 0), or goes on with it by a piece; how many bytes are sent by now, as many as `done` when
-   * there is no room.
+   * there is no room. The last `headers` bytes of `data` are the headers of the message.
    */
-  readonly sendLarge: (data: Uint8Array, done: number) => number
+  readonly sendLarge: (data: Uint8Array, done: number, headers: number) => number
   /** Gives up what `sendLarge` began. */
   readonly abandonLarge: () => void
   /** Length in bytes, 0 when there is no room. `scratch[0]` is the offset of the first frame header, `scratch[1]` the memory's kind. */
@@ -65,7 +67,10 @@ export interface NativeKeyedReaderHot {
   readonly arm: () => boolean
 }
 
-/** The hot calls of an endpoint with any number of connections. `kind` has the flags in its second byte (docs/protocol.md). */
+/**
+ * The hot calls of an endpoint with any number of connections. `kind` has the flags in its second byte (docs/protocol.md), and in its
+ * upper half how many bytes of the data, at the end, are headers.
+ */
 export interface NativeChannelHot {
   /** 1 sent, 0 no room. Throws `PEER_GONE` for a connection that has ended, `MESSAGE_TOO_LARGE` beyond half of the ring. */
   readonly send: (connection: number, kind: number, id: number, aux: number, data: Uint8Array) => number
@@ -82,7 +87,7 @@ export interface NativeChannelHot {
   readonly abandonLarge: (connection: number) => void
   /** Messages of one connection, 0 when none came within so many pause instructions, or as a subscriber's `drain`. */
   readonly drain: (slab: Uint8Array, fill: number, iterations: number) => number
-  /** Goes on with a large message; how many bytes of it are in `target` by now, -1 when its sender gave it up. */
+  /** Goes on with a large message; how many bytes of it, headers included, are in `target` by now, -1 when its sender gave it up. */
   readonly drainLarge: (connection: number, target: Uint8Array) => number
   readonly skipLarge: (connection: number) => void
   /** `true`: nothing is there, the doorbell will ring. */

@@ -11,7 +11,7 @@ for name in glob.glob(f"{bus}/{topic}@*.json"):  # those of the dead refuse
         break
 else:
     sys.exit(f"nobody publishes {topic} in {bus}")
-hello = struct.pack("<4sHH16sQII24x", b"RBHS", 2, 1, bytes.fromhex(record["id"]), 2, os.getpid(), 1)
+hello = struct.pack("<4sHH16sQII24x", b"RBHS", 3, 1, bytes.fromhex(record["id"]), 2, os.getpid(), 1)
 connection.send(hello)  # 2: a stream, please; 1: from the earliest on
 answer = connection.recv(256)
 if struct.unpack_from("<H", answer, 6)[0] != 10:
@@ -27,14 +27,14 @@ while received != wanted and (datagram := connection.recv(65536)):
     held = (held if start == position else b"") + datagram[16:]  # a gap: what was held is overwritten
     position = start + len(datagram) - 16
     while len(held) >= 8 and received != wanted:
-        length, frame = struct.unpack_from("<II", held)
+        length, frame, headers = struct.unpack_from("<IHH", held)
         size = 24 if frame == 2 else 8 + (length + 7 & ~7)  # a batch's header, a message
         if len(held) < size:
             break
         if frame == 2:
             sequence, = struct.unpack_from("<Q", held, 8)
         elif frame == 1:
-            print(sequence, held[8 : 8 + length].decode())
+            print(sequence, held[8 : 8 + length - headers].decode())
             sequence, received = sequence + 1, received + 1
         held = held[size:]
     connection.send(struct.pack("<IIQQ48x", 4, 0, position - len(held), received))  # makes room

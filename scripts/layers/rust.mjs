@@ -18,6 +18,7 @@ const CORE = 'crates/core/src'
 const ORDER = [
   'setters',
   'error',
+  'headers',
   'sys',
   'record',
   'process',

@@ -14,7 +14,7 @@ const LEVELS = [
   ['wait', 'codec'],
   ['bus', 'topic', 'channel', 'state', 'sync', 'group', 'announce'],
   ['index'],
-  ['supervise', 'fetch', 'bridge'],
+  ['supervise', 'fetch', 'bridge', 'tracing'],
   ['export', 'metrics'],
   ['cli'],
 ]

@@ -6,7 +6,7 @@
 import { reason, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { isAnswer, type Link } from './link.js'
-import { KIND } from './wire.js'
+import { HEADERS_AT, KIND } from './wire.js'
 
 export class Arrivals {
   readonly #hot: NativeChannelHot
@@ -30,7 +30,7 @@ export class Arrivals {
     }
     const { arrival } = link
     // The sender gave up the message that was arriving, and has begun another one.
-    if (arrival?.id !== id || arrival.head !== head || arrival.target.byteLength !== bytes) {
+    if (arrival?.id !== id || arrival.head !== head || arrival.target.byteLength !== bytes + (head >>> HEADERS_AT)) {
       link.arrival = undefined
       if (arrival !== undefined) link.givenUp(arrival)
       const target = this.#targetFor(link, head, id, bytes)
@@ -57,7 +57,11 @@ export class Arrivals {
     this.#ripe = undefined
     const { arrival } = link
     link.arrival = undefined
-    if (arrival !== undefined) link.receive(arrival.head, arrival.id, arrival.aux, arrival.target)
+    if (arrival !== undefined) {
+      const { head, id, aux, target } = arrival
+      const headers = head >>> HEADERS_AT
+      link.receive(head, id, aux, headers === 0 ? target : target.subarray(0, target.byteLength - headers))
+    }
     return true
   }
 
@@ -93,8 +97,10 @@ export class Arrivals {
       return undefined
     }
     try {
-      const target = (head & 0xff) === KIND.reply ? link.calls.get(id)?.target(bytes) : undefined
-      return target ?? new Uint8Array(bytes)
+      const headers = head >>> HEADERS_AT
+      // The memory of the caller has no room for headers.
+      const own = (head & 0xff) === KIND.reply && headers === 0
+      return (own ? link.calls.get(id)?.target(bytes) : undefined) ?? new Uint8Array(bytes + headers)
     } catch (cause) {
       const lack = `There is no memory for a message of ${bytes} bytes: ${reason(cause)}`
       this.refuse(link, head, id, bytes, new RingbellError('ERR_RINGBELL_RESOURCE', lack, { cause }))
@@ -122,7 +128,7 @@ export class Arrivals {
       else asked.tooLarge(error)
       return
     }
-    if (kind === KIND.message) link.passOver(bytes)
+    if (kind === KIND.message) link.passOver(bytes + (head >>> HEADERS_AT))
     this.#dropped(lack ?? messageTooLarge(link, bytes, limit), link)
   }
 }

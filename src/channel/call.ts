@@ -5,14 +5,16 @@
  */
 import { withMismatch } from '../bus/kind-mismatch.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
+import { joined } from '../codec/bytes.js'
 import { type AbortError, RingbellError } from '../errors.js'
+import { headersBehind, type MessageHeaders } from '../headers.js'
 import { onAbort } from '../wait/abort.js'
 import { Deadline } from '../wait/deadlines.js'
 import { replyTooLarge } from './arrivals.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import type { Link, Pending } from './link.js'
 import { decodeError, rejection } from './remote-error.js'
-import { NOT_BEGUN, NOT_PRIMARY, NOT_REACHED, RETRIED, TERM_OVER, VOID } from './wire.js'
+import { HEADERS_IN_FLAGS, NOT_BEGUN, NOT_PRIMARY, NOT_REACHED, RETRIED, TERM_OVER, VOID } from './wire.js'
 
 /** The most tries of a call that may be made again. */
 const MOST_TRIES = 4
@@ -49,6 +51,9 @@ export class Call implements Pending, Dispatchable {
   #flags: number
   #tries = 0
   #into: Uint8Array | undefined = undefined
+  /** The bytes of the request's headers. */
+  #headers: Uint8Array | undefined = undefined
+  #heard: ((headers: MessageHeaders) => void) | undefined = undefined
   #deadline: Deadline | undefined = undefined
   #forget: (() => void) | undefined = undefined
 
@@ -76,6 +81,17 @@ export class Call implements Pending, Dispatchable {
     this.#into = target
   }
 
+  /** Sets the headers of the request, as bytes. */
+  head(headers: Uint8Array): void {
+    this.#headers = headers
+    this.#flags |= headers.byteLength << HEADERS_IN_FLAGS
+  }
+
+  /** Passes the headers of the reply to `heard`, before the call resolves. */
+  hear(heard: (headers: MessageHeaders) => void): void {
+    this.#heard = heard
+  }
+
   /** Allows another try if it is unknown whether it was handled. */
   repeatable(): void {
     this.#idempotent = true
@@ -100,8 +116,10 @@ export class Call implements Pending, Dispatchable {
 
   sendOn(link: Link): boolean {
     try {
-      const data = this.#encoded ?? this.#payloads.encode(this.#request)
-      if (!link.ask(this, this.#flags, this.#timeout, data, this.#payloads.own)) return false
+      const headers = this.#headers
+      const request = this.#encoded ?? this.#payloads.encode(this.#request)
+      const data = headers === undefined ? request : joined(request, headers)
+      if (!link.ask(this, this.#flags, this.#timeout, data, headers !== undefined || this.#payloads.own)) return false
     } catch (error) {
       this.#fail(error)
       return true
@@ -123,6 +141,7 @@ export class Call implements Pending, Dispatchable {
     if (this.#settled) return
     const payloads = this.#payloads
     try {
+      this.#heard?.(headersBehind(data, flags >>> HEADERS_IN_FLAGS))
       if ((flags & VOID) !== 0) {
         this.#succeed(payloads.nothing)
         return

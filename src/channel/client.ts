@@ -9,7 +9,9 @@ import { invalid } from '../invalid.js'
 import { INQUIRY, type PayloadCodec } from '../codec/payload-codec.js'
 import { channels } from '../diagnostics.js'
 import { closedError, type RingbellError } from '../errors.js'
+import { encodeHeaders, type Envelope, type MessageHeaders, NO_HEADERS } from '../headers.js'
 import type { NativeWatch } from '../native.js'
+import { outgoing } from '../tracer.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
 import type { ReconnectOptions } from '../wait/backoff.js'
@@ -62,6 +64,8 @@ export interface ClientParts extends LifeParts {
 }
 
 const { calling, called } = channels.client
+
+type Heard = (headers: MessageHeaders) => void
 
 /**
  * Calls a service by name and follows its instances; `bus.connect()` makes it. A call takes a `Q` and returns an `R`. Its connections
@@ -133,16 +137,27 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
    * `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_CLOSED`.
    */
   call(request: Q, options?: CallOptions): Promise<R> {
-    if (calling.hasSubscribers || called.hasSubscribers) return this.#published(request, options)
-    return this.#call(request, options)
+    return this.#publishedOrNot(request, options)
+  }
+
+  /** As `call`, for a caller that also wants the headers of the reply. */
+  async exchange(request: Q, options?: CallOptions): Promise<Envelope<R>> {
+    let headers = NO_HEADERS
+    const value = await this.#publishedOrNot(request, options, (heard) => (headers = heard))
+    return { value, headers }
+  }
+
+  #publishedOrNot(request: Q, options: CallOptions | undefined, heard?: Heard): Promise<R> {
+    if (calling.hasSubscribers || called.hasSubscribers) return this.#published(request, options, heard)
+    return this.#call(request, options, heard)
   }
 
   /** Calls, and publishes the beginning and the end of it. */
-  async #published(request: Q, options: CallOptions | undefined): Promise<R> {
+  async #published(request: Q, options: CallOptions | undefined, heard: Heard | undefined): Promise<R> {
     const message: { client: object; request: Q; reply?: R; error?: unknown } = { client: this, request }
     calling.publish(message)
     try {
-      return (message.reply = await this.#call(request, options))
+      return (message.reply = await this.#call(request, options, heard))
     } catch (error) {
       message.error = error
       throw error
@@ -151,13 +166,16 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
     }
   }
 
-  #call(request: Q, options: CallOptions | undefined): Promise<R> {
+  #call(request: Q, options: CallOptions | undefined, heard: Heard | undefined): Promise<R> {
     const dispatcher = this.#dispatcher
     const call = new Call(dispatcher, this.#payloads, request)
+    if (heard !== undefined) call.hear(heard)
     dispatcher.begin()
     try {
       if (options !== undefined) this.#adjust(call, options)
       else if (this.#timeout > 0) call.limit(this.#timeout, undefined)
+      const headers = outgoing(options?.headers)
+      if (headers !== undefined) call.head(encodeHeaders(headers))
       if (this.#payloads.requests === undefined) dispatcher.dispatch(call)
       else dispatcher.dispatchChecked(call, this.#payloads.request(request))
     } catch (error) {
@@ -260,7 +278,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
       unconnected: (connection, error) => this.#instances.failed(connection, error),
       // A server must not send requests to its clients.
       request: (link) => this.#life.endpoint.breach(link, 'it sent a request to a client'),
-      message: (link, data) => connectionOf(link)?.arrived(data),
+      message: (link, data, headers) => connectionOf(link)?.arrived(data, headers),
       credit: (link, amount) => link.addCredit(amount),
       goodbye: (link) => this.#instances.leaving(link.number),
       source: (link) => this.#instances.serviceOf(link.number),

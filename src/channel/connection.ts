@@ -4,10 +4,12 @@
  * reader of messages stops their sender (after at most 256 KiB), but it does not stop the calls.
  */
 import type { Fallback, Rung, Service } from '../bus/service.js'
-import { copied } from '../codec/bytes.js'
+import { copied, joined } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError, tooLarge } from '../errors.js'
+import { encodeHeaders, type Envelope } from '../headers.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
+import { outgoing } from '../tracer.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Iteration } from '../wait/iteration.js'
@@ -18,7 +20,7 @@ import type { Endpoint } from './endpoint.js'
 import { Descriptors, type ReceivedFds } from './fds.js'
 import { Inbox } from './inbox.js'
 import type { Link, PeerInfo } from './link.js'
-import { checkFds } from './options.js'
+import { checkFds, checkMessage, checkMessageWrite, type MessageOptions, type MessageWriteOptions } from './options.js'
 
 /** @internal What a connection is made of. */
 export interface ConnectionParts {
@@ -83,13 +85,17 @@ export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, Asyn
    * is behind. Wait for `ready()` and send it again.
    *
    * @throws {RingbellError} `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, and
-   * `ERR_RINGBELL_MESSAGE_TOO_LARGE` for a message that takes more than half of the ring: `write()` sends that.
+   * `ERR_RINGBELL_MESSAGE_TOO_LARGE` for a message that takes more than half of the ring: `write()` sends that;
+   * `ERR_RINGBELL_INVALID_OPTION` for headers that cannot be sent.
    */
-  send(value: S): boolean {
+  send(value: S, options?: MessageOptions): boolean {
+    if (options !== undefined) checkMessage(options)
     const link = this.#link
     if (link.gone !== undefined) throw link.gone
-    const data = this.#payloads.encodeMessage(value)
-    if (link.message(data)) return true
+    const headers = bytesOf(options)
+    const message = this.#payloads.encodeMessage(value)
+    const data = headers === undefined ? message : joined(message, headers)
+    if (link.message(data, headers?.byteLength ?? 0)) return true
     if (link.gone !== undefined) throw link.gone
     if (link.isLarge(data.byteLength))
       throw new RingbellError(
@@ -112,22 +118,25 @@ export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, Asyn
    *
    * Rejects with the errors of `send`, or an `AbortError`.
    */
-  async write(value: S, options: SignalOptions = {}): Promise<void> {
-    checkSignal(options)
+  async write(value: S, options: MessageWriteOptions = {}): Promise<void> {
+    checkMessageWrite(options)
     const { signal } = options
     throwIfAborted(signal)
     const link = this.#link
+    const headers = bytesOf(options)
+    const size = headers?.byteLength ?? 0
     let data = this.#payloads.encodeMessage(value)
-    if (data.byteLength > LARGEST) throw tooLarge(data.byteLength, LARGEST)
+    if (data.byteLength + size > LARGEST) throw tooLarge(data.byteLength + size, LARGEST)
+    if (headers !== undefined) data = joined(data, headers)
     // While this waits, the codec may use its scratch buffer again.
-    if (!this.#payloads.own) data = copied(data)
+    else if (!this.#payloads.own) data = copied(data)
     for (;;) {
       if (link.gone !== undefined) throw link.gone
-      if (link.message(data)) return
+      if (link.message(data, size)) return
       await this.#ready(data.byteLength, signal)
       if (link.isLarge(data.byteLength)) break
     }
-    await this.#written(data)
+    await this.#written(data, size)
   }
 
   /**
@@ -146,6 +155,12 @@ export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, Asyn
   messages(options: SignalOptions = {}): AsyncIteration<M> {
     checkSignal(options)
     return new Iteration(this.#inbox, this.#inbox, options.signal)
+  }
+
+  /** As `messages`, each with its headers. */
+  envelopes(options: SignalOptions = {}): AsyncIteration<Envelope<M>> {
+    checkSignal(options)
+    return new Iteration(this.#inbox.envelopes, this.#inbox, options.signal)
   }
 
   /**
@@ -210,8 +225,8 @@ export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, Asyn
   }
 
   /** @internal */
-  arrived(data: Uint8Array): void {
-    this.#inbox.push(data)
+  arrived(data: Uint8Array, headers: number): void {
+    this.#inbox.push(data, headers)
   }
 
   /** @internal */
@@ -235,7 +250,7 @@ export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, Asyn
     }
   }
 
-  #written(data: Uint8Array): Promise<void> {
+  #written(data: Uint8Array, headers: number): Promise<void> {
     const link = this.#link
     return waitFor((waiting) => {
       this.#endpoint.want()
@@ -245,7 +260,7 @@ export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, Asyn
         else waiting.reject(error)
       }
       try {
-        link.postMessage(data, this.#payloads.own, written)
+        link.postMessage(data, headers, this.#payloads.own, written)
       } catch (error) {
         waiting.reject(error)
       }
@@ -256,6 +271,11 @@ export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, Asyn
       }
     })
   }
+}
+
+function bytesOf(options: MessageOptions | undefined): Uint8Array | undefined {
+  const headers = outgoing(options?.headers)
+  return headers && encodeHeaders(headers)
 }
 
 /** The most bytes of one message. */

@@ -2,6 +2,8 @@
  * The messages of a work queue that were given up. The newest are kept, up to a number and up to a total of bytes, so
  * that a queue whose every job fails does not fill the memory. Older ones are dropped and counted.
  */
+import type { MessageHeaders } from '../headers.js'
+import type { JobContent } from './job.js'
 import type { RemoteError } from './remote-error.js'
 import type { RingbellError } from '../errors.js'
 
@@ -13,6 +15,8 @@ export interface DeadLetter<T = Uint8Array> {
   readonly error: RingbellError | RemoteError
   /** How often it was delivered. */
   readonly attempts: number
+  /** Its headers. */
+  readonly headers: MessageHeaders
 }
 
 /** A dead letter as another process sees it: the beginning of its bytes, and its error in words. */
@@ -40,7 +44,7 @@ export class DeadLetters {
   /** Letters that were dropped because there were too many. */
   dropped = 0
   readonly #limit: number
-  readonly #data = new Map<DeadLetter<unknown>, Uint8Array>()
+  readonly #contents = new Map<DeadLetter<unknown>, JobContent>()
   #bytes = 0
 
   constructor(limit: number) {
@@ -48,45 +52,48 @@ export class DeadLetters {
   }
 
   get size(): number {
-    return this.#data.size
+    return this.#contents.size
   }
 
   /** The oldest first. */
   get all(): DeadLetter<unknown>[] {
-    return [...this.#data.keys()]
+    return [...this.#contents.keys()]
   }
 
-  add(letter: DeadLetter<unknown>, data: Uint8Array): void {
-    this.#data.set(letter, data)
+  add(letter: DeadLetter<unknown>, { data, headers }: JobContent): void {
+    this.#contents.set(letter, { data, headers })
     this.#bytes += data.byteLength
-    for (const [oldest] of this.#data) {
-      if (this.#data.size <= this.#limit && (this.#bytes <= MOST_BYTES || this.#data.size === 1)) return
+    for (const [oldest] of this.#contents) {
+      if (this.#contents.size <= this.#limit && (this.#bytes <= MOST_BYTES || this.#contents.size === 1)) return
       this.take(oldest)
       this.dropped++
     }
   }
 
-  /** The bytes of a letter, which stays. `undefined`: it is not in the list. */
-  dataOf(letter: DeadLetter<unknown>): Uint8Array | undefined {
-    return this.#data.get(letter)
+  /** The content of a letter, which stays. `undefined`: it is not in the list. */
+  contentOf(letter: DeadLetter<unknown>): JobContent | undefined {
+    return this.#contents.get(letter)
   }
 
   /** `false`: it was not in the list. */
   take(letter: DeadLetter<unknown>): boolean {
-    const data = this.#data.get(letter)
-    if (data === undefined) return false
-    this.#bytes -= data.byteLength
-    return this.#data.delete(letter)
+    const content = this.#contents.get(letter)
+    if (content === undefined) return false
+    this.#bytes -= content.data.byteLength
+    return this.#contents.delete(letter)
   }
 
   /** The newest letters, in few bytes. */
   summaries(): DeadLetterSummary[] {
-    return [...this.#data].slice(-MOST_SUMMARIES).map(([{ error, attempts }, data]) => ({
-      bytes: data.byteLength,
-      head: Buffer.from(data.buffer, data.byteOffset, Math.min(HEAD_BYTES, data.byteLength)).toString('base64'),
-      code: error.code?.slice(0, LONGEST_TEXT),
-      message: error.message.slice(0, LONGEST_TEXT),
-      attempts,
-    }))
+    return [...this.#contents].slice(-MOST_SUMMARIES).map(([{ error, attempts }, { data, headers }]) => {
+      const bytes = data.byteLength - headers
+      return {
+        bytes,
+        head: Buffer.from(data.buffer, data.byteOffset, Math.min(HEAD_BYTES, bytes)).toString('base64'),
+        code: error.code?.slice(0, LONGEST_TEXT),
+        message: error.message.slice(0, LONGEST_TEXT),
+        attempts,
+      }
+    })
   }
 }

@@ -56,7 +56,7 @@ export interface EndpointHost {
   /** A connection could not be made. */
   unconnected(connection: number, error: RingbellError): void
   request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void
-  message(link: Link, data: Uint8Array): void
+  message(link: Link, data: Uint8Array, headers: number): void
   credit(link: Link, amount: number): void
   goodbye(link: Link): void
   /** A request came or began to come, and no handler will be called for it. */
@@ -195,8 +195,8 @@ export class Endpoint implements Awaited, LinkHost {
     this.#host.request(link, flags, id, aux, data)
   }
 
-  message(link: Link, data: Uint8Array): void {
-    this.#host.message(link, data)
+  message(link: Link, data: Uint8Array, headers: number): void {
+    this.#host.message(link, data, headers)
   }
 
   credit(link: Link, amount: number): void {
@@ -406,7 +406,8 @@ export class Endpoint implements Awaited, LinkHost {
         return
       }
       const word = offset >>> 2
-      const head = (words[word] as number) & 0xffff
+      // Kind and flags; and from the frame before, how many bytes of headers lie behind the message.
+      const head = ((words[word] as number) & 0xffff) | ((words[word - 1] as number) & 0xffff_0000)
       const id = (words[word + 2] as number) + (words[word + 3] as number) * HIGH_WORD
       if (!Number.isSafeInteger(id)) {
         this.breach(link, ID_TOO_LARGE)

@@ -5,10 +5,12 @@
  * context in which the endpoint was made: what one handler enters (AsyncLocalStorage) does not reach another request.
  */
 import { AsyncResource } from 'node:async_hooks'
-import { EMPTY } from '../codec/bytes.js'
+import { EMPTY, joined } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { followed, isThenable } from '../codec/schema.js'
 import { RingbellError } from '../errors.js'
+import { decodeHeaders, encodeHeaders, headersBehind, type MessageHeaders, NO_HEADERS } from '../headers.js'
+import { tracer } from '../tracer.js'
 import { Condition } from '../wait/condition.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { Endpoint } from './endpoint.js'
@@ -16,7 +18,18 @@ import type { InHand, Link } from './link.js'
 import { PassedOn } from './passed-on.js'
 import { type Place, Places } from './places.js'
 import { encodeFailure, encodeRefusal } from './remote-error.js'
-import { FLAGS_AT, KIND, NOT_BEGUN, NOT_PRIMARY, RETRIED, STREAM, TERM_OVER, VOID } from './wire.js'
+import {
+  FLAGS_AT,
+  HEADERS_AT,
+  HEADERS_IN_FLAGS,
+  KIND,
+  NOT_BEGUN,
+  NOT_PRIMARY,
+  RETRIED,
+  STREAM,
+  TERM_OVER,
+  VOID,
+} from './wire.js'
 
 /** What a handler gets besides the request. */
 export interface CallContext<C> {
@@ -33,6 +46,13 @@ export interface CallContext<C> {
    * delivered before.
    */
   readonly redelivered: boolean
+  /** The headers that the caller has sent with the request; an empty object if there are none. */
+  readonly headers: MessageHeaders
+  /**
+   * The headers of the reply: `client.exchange` gets them. Assign an object before the reply is returned. An error and a stream
+   * carry none, nor does the result of a job. Assigning throws `ERR_RINGBELL_INVALID_OPTION` for headers that cannot be sent.
+   */
+  replyHeaders: MessageHeaders | undefined
 }
 
 /** Answers a request: with a value, a promise of one, or many values by an async iterable (an async generator, for example). */
@@ -128,8 +148,16 @@ export class Handling {
       return
     }
     // The endpoint has entered its own context, so that the request begins in that.
-    const request = new Request(this, link, flags, id, aux)
-    request.runInAsyncScope(this.#call, undefined, link, request, data)
+    const request = new Request(this, link, flags, id, aux, data)
+    if (tracer === undefined) request.runInAsyncScope(this.#call, undefined, link, request, data)
+    else request.runInAsyncScope(this.#traced, undefined, link, request, data)
+  }
+
+  readonly #traced = (link: Link, request: Request, data: Uint8Array): void => {
+    const { headers } = request
+    const call = (): void => this.#call(link, request, data)
+    if (tracer === undefined || headers === NO_HEADERS) call()
+    else tracer.run(headers, call)
   }
 
   readonly #call = (link: Link, request: Request, data: Uint8Array): void => {
@@ -254,9 +282,21 @@ class Context implements CallContext<unknown> {
     return this.#request.redelivered
   }
 
+  get headers(): MessageHeaders {
+    return this.#request.headers
+  }
+
+  get replyHeaders(): MessageHeaders | undefined {
+    return this.#request.replyHeaders
+  }
+
+  set replyHeaders(headers: MessageHeaders | undefined) {
+    this.#request.replyHeaders = headers
+  }
+
   /** What `console.log` shows. */
   [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
-    const members = membersOf(this, 'signal', 'connection', 'timeout', 'streamed', 'redelivered')
+    const members = membersOf(this, 'signal', 'connection', 'timeout', 'streamed', 'redelivered', 'headers')
     return shown('CallContext', members, depth, options)
   }
 }
@@ -280,14 +320,35 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
   /** What the user's code still does for it: the promise of the handler, of its stream or of the schema of its reply. */
   #work: Promise<unknown> | undefined = undefined
   #place: Place | undefined = undefined
+  /** Its bytes, if headers lie behind them, until those are read. */
+  #data: Uint8Array | undefined
+  #headers: MessageHeaders = NO_HEADERS
+  #replyHeaders: Uint8Array | undefined = undefined
 
-  constructor(handling: Handling, link: Link, flags: number, id: number, aux: number) {
+  constructor(handling: Handling, link: Link, flags: number, id: number, aux: number, data: Uint8Array) {
     super('RINGBELL_REQUEST', CONTEXT)
     this.#handling = handling
     this.#link = link
     this.#flags = flags
     this.#id = id
     this.#aux = aux
+    this.#data = flags >>> HEADERS_IN_FLAGS === 0 ? undefined : data
+  }
+
+  get headers(): MessageHeaders {
+    if (this.#data !== undefined) {
+      this.#headers = headersBehind(this.#data, this.#flags >>> HEADERS_IN_FLAGS)
+      this.#data = undefined
+    }
+    return this.#headers
+  }
+
+  get replyHeaders(): MessageHeaders | undefined {
+    return this.#replyHeaders && decodeHeaders(this.#replyHeaders)
+  }
+
+  set replyHeaders(headers: MessageHeaders | undefined) {
+    this.#replyHeaders = headers === undefined ? undefined : encodeHeaders(headers)
   }
 
   get signal(): AbortSignal {
@@ -428,7 +489,10 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
 
   #reply(flags: number, data: Uint8Array, own: boolean): void {
     if (this.#over !== undefined || this.#answered) return
-    this.#link.post(KIND.reply | (flags << FLAGS_AT), this.#id, 0, data, own)
+    const headers = this.#replyHeaders
+    const head = KIND.reply | (flags << FLAGS_AT)
+    if (headers === undefined) this.#link.post(head, this.#id, 0, data, own)
+    else this.#link.post(head | (headers.byteLength << HEADERS_AT), this.#id, 0, joined(data, headers), true)
     this.#handling.counters.replies++
     this.#finish()
   }

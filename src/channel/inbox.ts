@@ -4,8 +4,20 @@
  * Items are decoded when they are taken, so a value that cannot be decoded fails only its reader.
  */
 import { busy, closedError } from '../errors.js'
+import { type Envelope, headersBehind } from '../headers.js'
 import { Fifo } from '../wait/fifo.js'
 import type { Gate, Holder, MessageSource, Reader } from '../wait/reader.js'
+
+/** An item with headers, which lie behind its data. Most items have none, and then the data alone is kept. */
+class Headed {
+  readonly data: Uint8Array
+  readonly headers: number
+
+  constructor(data: Uint8Array, headers: number) {
+    this.data = data
+    this.headers = headers
+  }
+}
 
 /** What an inbox needs from its owner. */
 export interface InboxHost<V> {
@@ -14,7 +26,7 @@ export interface InboxHost<V> {
   decode(data: Uint8Array): V
   /** A reader begins to wait, or stops waiting. */
   waiting(waits: boolean): void
-  /** An item of so many bytes was taken. */
+  /** An item of so many bytes, headers included, was taken. */
   taken(bytes: number): void
   /** The reader has left. */
   left(): void
@@ -26,7 +38,7 @@ export class Inbox<V> implements MessageSource<V>, Gate {
   readonly what: string
   readonly explain: Gate['explain']
   readonly #host: InboxHost<V>
-  readonly #items = new Fifo<Uint8Array>()
+  readonly #items = new Fifo<Uint8Array | Headed>()
   #reader: Reader | undefined
   #holder: Holder | undefined
   #fresh: NodeJS.Immediate | undefined
@@ -44,8 +56,8 @@ export class Inbox<V> implements MessageSource<V>, Gate {
     return this.#ended
   }
 
-  push(data: Uint8Array): void {
-    this.#items.push(data)
+  push(data: Uint8Array, headers = 0): void {
+    this.#items.push(headers === 0 ? data : new Headed(data, headers))
     if (this.#fresh === undefined) this.#answer()
   }
 
@@ -62,9 +74,24 @@ export class Inbox<V> implements MessageSource<V>, Gate {
   }
 
   take(): V {
-    const data = this.#items.shift() as Uint8Array
-    this.#host.taken(data.byteLength)
-    return this.#host.decode(data)
+    return this.#host.decode(this.#shift().data)
+  }
+
+  /** The same items, with their headers. */
+  readonly envelopes: MessageSource<Envelope<V>> = {
+    refill: () => this.refill(),
+    take: () => {
+      const { data, headers } = this.#shift()
+      return { value: this.#host.decode(data), headers: headersBehind(data, headers) }
+    },
+    leave: () => this.leave(),
+  }
+
+  #shift(): Headed {
+    const item = this.#items.shift() as Uint8Array | Headed
+    const headed = item instanceof Headed ? item : new Headed(item, 0)
+    this.#host.taken(headed.data.byteLength + headed.headers)
+    return headed
   }
 
   leave(): void {

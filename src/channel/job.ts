@@ -9,7 +9,7 @@ import { Deadline } from '../wait/deadlines.js'
 import type { Waiting } from '../wait/waiting.js'
 import type { Link, Pending } from './link.js'
 import { decodeError, type RemoteError } from './remote-error.js'
-import { NOT_BEGUN, RESULT, RETRIED, VOID } from './wire.js'
+import { HEADERS_IN_FLAGS, NOT_BEGUN, RESULT, RETRIED, VOID } from './wire.js'
 
 /** What the queue is told. `link`: the worker that had it, if there was one. */
 export interface JobHost {
@@ -24,13 +24,22 @@ export interface JobHost {
   unsent(link: Link, bytes: number): void
 }
 
-export class Job implements Pending {
+/** What a worker gets. */
+export interface JobContent {
+  /** The message, and the headers behind it. */
+  readonly data: Uint8Array
+  /** How many bytes of it are headers. */
+  readonly headers: number
+}
+
+export class Job implements Pending, JobContent {
   id = 0
   ordinal = 0
   attempts = 0
   /** A worker was lost while it had this message. */
   apart = false
   readonly data: Uint8Array
+  readonly headers: number
   /** It has its result, or never gets one. */
   over = false
   /** Who waits for its result, if anyone does: the worker's answer, `undefined` if the handler returned nothing. */
@@ -40,9 +49,10 @@ export class Job implements Pending {
   #flags = 0
   #deadline: Deadline | undefined
 
-  constructor(host: JobHost, data: Uint8Array, outcome?: Waiting<Uint8Array | undefined>) {
+  constructor(host: JobHost, { data, headers }: JobContent, outcome?: Waiting<Uint8Array | undefined>) {
     this.#host = host
     this.data = data
+    this.headers = headers
     this.outcome = outcome
   }
 
@@ -56,7 +66,8 @@ export class Job implements Pending {
 
   sendOn(link: Link): boolean {
     const { timeout } = this.#host
-    this.#flags = (this.attempts > 0 ? RETRIED : 0) | (this.outcome === undefined ? 0 : RESULT)
+    const flags = (this.attempts > 0 ? RETRIED : 0) | (this.outcome === undefined ? 0 : RESULT)
+    this.#flags = flags | (this.headers << HEADERS_IN_FLAGS)
     if (!link.ask(this, this.#flags, Math.ceil(timeout), this.data, true)) return false
     this.attempts++
     this.#link = link

@@ -16,7 +16,7 @@ import { Condition } from '../wait/condition.js'
 import { type Waiting, waitFor } from '../wait/waiting.js'
 import { isOfBytes, Outbox, type Frame } from './outbox.js'
 import { encodeFailure, encodeRefusal } from './remote-error.js'
-import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW, NOT_PRIMARY, TERM_OVER } from './wire.js'
+import { FLAGS_AT, HEADER_BYTES, HEADERS_AT, KIND, MESSAGE_WINDOW, NOT_PRIMARY, TERM_OVER } from './wire.js'
 
 /** The process at the other end. */
 export interface PeerInfo {
@@ -64,7 +64,8 @@ export interface InHand {
 export interface LinkHost {
   readonly hot: NativeChannelHot
   request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void
-  message(link: Link, data: Uint8Array): void
+  /** `headers`: how many bytes of them lie behind the data. */
+  message(link: Link, data: Uint8Array, headers: number): void
   /** More jobs, or more bytes of plain messages, may be sent. */
   credit(link: Link, amount: number): void
   goodbye(link: Link): void
@@ -253,9 +254,9 @@ export class Link {
     this.#host.refused(this)
   }
 
-  /** Sends a plain message if there is room and credit for it now. */
-  message(data: Uint8Array): boolean {
-    if (this.#credit <= 0 || !this.#now(KIND.message, 0, 0, data)) return false
+  /** Sends a plain message if there is room and credit for it now. The last `headers` bytes of the data are its headers. */
+  message(data: Uint8Array, headers: number): boolean {
+    if (this.#credit <= 0 || !this.#now(KIND.message | (headers << HEADERS_AT), 0, 0, data)) return false
     this.#credit -= data.byteLength + HEADER_BYTES
     return true
   }
@@ -264,9 +265,9 @@ export class Link {
    * Sends a plain message of any size. Call it when there is credit. `sent` is called when all of it is sent, or with
    * an error.
    */
-  postMessage(data: Uint8Array, own: boolean, sent: Sent): void {
+  postMessage(data: Uint8Array, headers: number, own: boolean, sent: Sent): void {
     this.#credit -= data.byteLength + HEADER_BYTES
-    if (this.post(KIND.message, 0, 0, data, own, sent)) sent()
+    if (this.post(KIND.message | (headers << HEADERS_AT), 0, 0, data, own, sent)) sent()
   }
 
   /** Whether a plain message of so many bytes must go in pieces. */
@@ -352,7 +353,7 @@ export class Link {
     if (this.#kept !== undefined && id !== 0) {
       // One that refuses has noticed.
       if ((head & 0xff) !== KIND.error || ((head >>> FLAGS_AT) & (NOT_PRIMARY | TERM_OVER)) === 0) {
-        this.#kept.push([head, id, aux, copied(data)])
+        this.#kept.push([head, id, aux, kept(data, head >>> HEADERS_AT)])
         return
       }
       this.trust()
@@ -399,7 +400,7 @@ export class Link {
         else this.requests.get(id)?.credit(aux)
         return
       case KIND.message:
-        this.#messageArrived(data)
+        this.#messageArrived(data, head >>> HEADERS_AT)
         return
       case KIND.goodbye:
         this.leaving = true
@@ -549,14 +550,20 @@ export class Link {
     }
   }
 
-  #messageArrived(data: Uint8Array): void {
+  #messageArrived(data: Uint8Array, headers: number): void {
     if (this.#unread + this.#taken >= MESSAGE_WINDOW) {
       this.#host.breach(this, 'it sent more messages than it had credit for')
       return
     }
-    this.#unread += data.byteLength + HEADER_BYTES
-    this.#host.message(this, data)
+    this.#unread += data.byteLength + headers + HEADER_BYTES
+    this.#host.message(this, data, headers)
   }
+}
+
+/** A copy that has the headers behind it, as the original has. */
+function kept(data: Uint8Array, headers: number): Uint8Array {
+  const { byteLength } = data
+  return copied(new Uint8Array(data.buffer, data.byteOffset, byteLength + headers)).subarray(0, byteLength)
 }
 
 export function isAnswer(kind: number): boolean {

@@ -21,6 +21,7 @@ import {
   signal,
   text,
 } from '../check.js'
+import type { HeadersOption } from '../headers.js'
 import { invalid } from '../invalid.js'
 import type { CodecOption } from '../codec/index.js'
 import {
@@ -140,7 +141,7 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M
 }
 
 /** How to call a handler that answers with a stream. */
-export interface StreamOptions extends SignalOptions {
+export interface StreamOptions extends HeadersOption, SignalOptions {
   /**
    * The `id` of the one instance that may answer. Until it is connected (with `route: 'primary'`: until it is primary) the call waits.
    * With the default route the client connects to one instance only.
@@ -195,13 +196,19 @@ export interface QueueOptions<T = Uint8Array, C = T> extends Description, Channe
   deadLetters?: number | undefined
 }
 
-/** When a message may be assigned. */
-export interface PushOptions {
+/** What to send with a message, and when it may be assigned. */
+export interface PushOptions extends HeadersOption {
   /** Milliseconds before a worker gets it, 0 by default, at most 2^31 - 1 (24 days). It counts for `limit` meanwhile. */
   delay?: number | undefined
 }
 
 export interface RunOptions extends PushOptions, SignalOptions {}
+
+/** What to send with a message of a connection. */
+export interface MessageOptions extends HeadersOption {}
+
+/** What to send with a message of a connection, and how long to wait. */
+export interface MessageWriteOptions extends MessageOptions, SignalOptions {}
 
 /** How a worker works, and for which queues. `T`: what its handler gets. `C`: what the codec returns. */
 export interface WorkerOptions<T = Uint8Array, C = T> extends ChannelOptions, RingOptions {
@@ -238,7 +245,10 @@ export const DEFAULT_DEAD_LETTERS = 1000
 const COUNT = integer(1, 2 ** 24)
 const TIME = duration(0, LONGEST_MS, 'milliseconds')
 const CHANNEL: Rules = { wait: checkWait, maxMessage: integer(1, 2 ** 30), codec: anything }
-const PUSH: Rules = { delay: TIME }
+/** Headers are checked when they become bytes. */
+const MESSAGE: Rules = { headers: anything }
+const MESSAGE_WRITE: Rules = { ...MESSAGE, signal }
+const PUSH: Rules = { ...MESSAGE, delay: TIME }
 const RUN: Rules = { ...PUSH, signal }
 const CALLS: Rules = {
   ...CHANNEL,
@@ -270,7 +280,7 @@ const CONNECT: Rules = {
   timeout: TIME,
 }
 const WORKER: Rules = { ...WORK, reconnect, concurrency: integer(1, 65_536) }
-const STREAM: Rules = { signal, instance: text(64) }
+const STREAM: Rules = { ...MESSAGE, signal, instance: text(64) }
 const CALL: Rules = { ...STREAM, timeout: TIME, idempotent: flag, into: bytesOnly }
 const SERVER_STATS: Rules = { signal, timeout: TIME, connection: anything }
 const CLOSE: Rules = { grace: TIME }
@@ -307,6 +317,14 @@ export function checkPush(options: PushOptions): void {
 
 export function checkRun(options: RunOptions): void {
   check(options, RUN)
+}
+
+export function checkMessage(options: MessageOptions): void {
+  check(options, MESSAGE)
+}
+
+export function checkMessageWrite(options: MessageWriteOptions): void {
+  check(options, MESSAGE_WRITE)
 }
 
 export function checkServerStats(options: object): void {

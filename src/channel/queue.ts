@@ -11,9 +11,11 @@
  * has at most one of them at a time. So a message that ends its worker costs every other message at most one attempt.
  */
 import type { Service } from '../bus/service.js'
-import { copied } from '../codec/bytes.js'
+import { copied, joined } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError } from '../errors.js'
+import { encodeHeaders, headersBehind, type MessageHeaders } from '../headers.js'
+import { outgoing } from '../tracer.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { type BackoffOptions, pauseAfter } from '../wait/backoff.js'
 import { Condition } from '../wait/condition.js'
@@ -22,7 +24,7 @@ import { tellCounters } from './about.js'
 import { Assignment } from './assignment.js'
 import type { Connection } from './connection.js'
 import { type DeadLetter, DeadLetters } from './dead-letters.js'
-import { Job, type JobHost } from './job.js'
+import { Job, type JobContent, type JobHost } from './job.js'
 import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
 import type { EndReason } from './link.js'
 import { checkPush, checkRun, type PushOptions, type RunOptions } from './options.js'
@@ -115,7 +117,10 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     if (options !== undefined) checkPush(options)
     this.#life.assertOpen()
     if (this.size >= this.#limit) return false
-    this.#accept(new Job(this.#jobHost, copied(this.#payloads.encodeMessage(value))), options?.delay)
+    this.#accept(
+      new Job(this.#jobHost, contentOf(this.#payloads.encodeMessage(value), outgoing(options?.headers))),
+      options?.delay,
+    )
     return true
   }
 
@@ -132,6 +137,8 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   async run<R = unknown>(value: T, options: RunOptions = {}): Promise<R> {
     checkRun(options)
     const { delay, signal } = options
+    // The context of the caller, not that in which there is room.
+    const headers = outgoing(options.headers)
     throwIfAborted(signal)
     this.#life.assertOpen()
     while (this.size >= this.#limit) {
@@ -139,11 +146,11 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
       throwIfAborted(signal)
     }
     // Not before there is room: what waits for it would not count for `limit`.
-    const data = copied(this.#payloads.encodeMessage(value))
+    const content = contentOf(this.#payloads.encodeMessage(value), headers)
     const result = await waitFor<Uint8Array | undefined>(
       (waiting) => {
         this.#life.assertOpen()
-        const job = new Job(this.#jobHost, data, waiting)
+        const job = new Job(this.#jobHost, content, waiting)
         this.#accept(job, delay)
         return () => this.#withdraw(job)
       },
@@ -159,22 +166,24 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
 
   /**
    * Pushes the message of a dead letter again, with all its attempts, and removes the letter. `false`: it was not accepted, as with
-   * `push`, and the letter stays.
+   * `push`, and the letter stays. It keeps its headers, unless there are others in the options.
    *
    * @throws {RingbellError} `ERR_RINGBELL_NOT_FOUND` if the letter is not in `deadLetters` any more; `ERR_RINGBELL_CLOSED`.
    */
   retry(letter: DeadLetter<T>, options?: PushOptions): boolean {
     if (options !== undefined) checkPush(options)
     this.#life.assertOpen()
-    const data = this.#deadLetters.dataOf(letter)
-    if (data === undefined)
+    const content = this.#deadLetters.contentOf(letter)
+    if (content === undefined)
       throw new RingbellError(
         'ERR_RINGBELL_NOT_FOUND',
         'This is no dead letter of this queue, or no longer: it was retried, discarded or dropped. Take one from queue.deadLetters.',
       )
     if (this.size >= this.#limit) return false
+    const { delay, headers } = options ?? {}
+    const renewed = headers === undefined ? content : contentOf(payloadOf(content), headers)
     this.#deadLetters.take(letter)
-    this.#accept(new Job(this.#jobHost, data), options?.delay)
+    this.#accept(new Job(this.#jobHost, renewed), delay)
     return true
   }
 
@@ -280,15 +289,16 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
       given.failed(error)
       return
     }
-    const { data, attempts } = given
+    const { attempts } = given
+    const data = payloadOf(given)
     let job: unknown = data
     try {
       job = this.#payloads.decode(data)
     } catch {
       // A message that the codec cannot decode is reported as bytes.
     }
-    const letter: DeadLetter<unknown> = { job, error, attempts }
-    this.#deadLetters.add(letter, data)
+    const letter: DeadLetter<unknown> = { job, error, attempts, headers: headersBehind(data, given.headers) }
+    this.#deadLetters.add(letter, given)
     this.#life.events.add('deadLetter', job, error, letter)
   }
 
@@ -333,4 +343,15 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
       },
     }
   }
+}
+
+/** A copy of the message, with its headers. */
+function contentOf(data: Uint8Array, headers: MessageHeaders | undefined): JobContent {
+  if (headers === undefined) return { data: copied(data), headers: 0 }
+  const bytes = encodeHeaders(headers)
+  return { data: joined(data, bytes), headers: bytes.byteLength }
+}
+
+function payloadOf({ data, headers }: JobContent): Uint8Array {
+  return data.subarray(0, data.byteLength - headers)
 }

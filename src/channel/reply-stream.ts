@@ -3,11 +3,13 @@
  * may send no more chunks than it has credit for. Leaving the loop cancels it. A stream is never repeated by itself,
  * because the reader would get the first values twice.
  */
-import { EMPTY } from '../codec/bytes.js'
+import { EMPTY, joined } from '../codec/bytes.js'
 import { withMismatch } from '../bus/kind-mismatch.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import type { RingbellError } from '../errors.js'
+import { encodeHeaders } from '../headers.js'
 import { shown, type ShownOptions } from '../shown.js'
+import { outgoing } from '../tracer.js'
 import { throwIfAborted } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Iteration } from '../wait/iteration.js'
@@ -17,7 +19,16 @@ import type { StreamOptions } from './options.js'
 import { Inbox } from './inbox.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
-import { KIND, NOT_BEGUN, NOT_PRIMARY, NOT_REACHED, STREAM, STREAM_WINDOW, TERM_OVER } from './wire.js'
+import {
+  HEADERS_IN_FLAGS,
+  KIND,
+  NOT_BEGUN,
+  NOT_PRIMARY,
+  NOT_REACHED,
+  STREAM,
+  STREAM_WINDOW,
+  TERM_OVER,
+} from './wire.js'
 
 export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknown> {
   id = 0
@@ -30,6 +41,9 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
   readonly #iteration: Iteration<unknown>
   readonly #request: unknown
   #encoded: Uint8Array | undefined = undefined
+  /** The bytes of the request's headers. */
+  readonly #headers: Uint8Array | undefined
+  readonly #flags: number
   readonly #signalled: boolean
   #link: Link | undefined
   #begun = false
@@ -41,13 +55,16 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
     payloads: PayloadCodec,
     request: unknown,
     want: (waits: boolean) => void,
-    { signal, instance }: StreamOptions,
+    { signal, instance, headers: given }: StreamOptions,
   ) {
     throwIfAborted(signal)
+    const headers = outgoing(given)
     this.instance = instance
     this.#dispatcher = dispatcher
     this.#payloads = payloads
     this.#request = request
+    this.#headers = headers === undefined ? undefined : encodeHeaders(headers)
+    this.#flags = STREAM | ((this.#headers?.byteLength ?? 0) << HEADERS_IN_FLAGS)
     this.#signalled = signal !== undefined
     this.#inbox = new Inbox({
       what: 'stream',
@@ -102,8 +119,10 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
   sendOn(link: Link): boolean {
     const payloads = this.#payloads
     try {
-      const data = this.#encoded ?? payloads.encode(this.#request)
-      if (!link.ask(this, STREAM, 0, data, payloads.own)) return false
+      const headers = this.#headers
+      const request = this.#encoded ?? payloads.encode(this.#request)
+      const data = headers === undefined ? request : joined(request, headers)
+      if (!link.ask(this, this.#flags, 0, data, headers !== undefined || payloads.own)) return false
     } catch (error) {
       this.fail(error)
       return true
@@ -153,7 +172,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
   }
 
   tooLarge(error: RingbellError): void {
-    this.#link?.callOff(this, STREAM)
+    this.#link?.callOff(this, this.#flags)
     this.#finish(error)
   }
 
@@ -185,7 +204,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
   /** The reader has left. */
   #leave(): void {
     if (!this.settled && this.#begun) {
-      this.#link?.callOff(this, STREAM)
+      this.#link?.callOff(this, this.#flags)
       this.#finish(undefined)
     }
     // The reader may leave before it began.

@@ -107,7 +107,7 @@ export class Server<M = Uint8Array, S = M> extends EndpointOwner<ServerEvents<M,
         if ((flags & ABOUT) === 0) this.#handling.take(link, flags, id, aux, data)
         else tellCounters(this.#life.endpoint, link, id, this.stats())
       },
-      message: (link, data) => connectionOf(link)?.arrived(data),
+      message: (link, data, headers) => connectionOf(link)?.arrived(data, headers),
       credit: (link, amount) => link.addCredit(amount),
       goodbye: () => {},
       refused: (link) => void this.#handling.checkReader(link),

@@ -1,6 +1,7 @@
 /**
- * What travels over a channel: the kinds of messages and their flags, as in docs/protocol.md, "Channel messages". The binding writes the
- * 16-byte header (kind, flags, aux, id) and cuts it off.
+ * What travels over a channel: the kinds of messages and their flags, as in docs/protocol.md, "Channels". The binding writes the
+ * 16-byte header (kind, flags, aux, id) and cuts it off. Kind, flags and the length of the headers that lie behind the data travel
+ * through this folder as one number, the *head*. What stands above the kind is called flags, and so has that length, too.
  */
 
 export const KIND = {
@@ -26,6 +27,10 @@ export const KIND = {
 
 /** The second byte of the word in which kind and flags travel. */
 export const FLAGS_AT = 8
+/** Its upper half: how many bytes of headers lie behind the data. */
+export const HEADERS_AT = 16
+/** The same where the kind is cut off. */
+export const HEADERS_IN_FLAGS = HEADERS_AT - FLAGS_AT
 
 /** Flag of a request: it may have been handled before. */
 export const RETRIED = 1

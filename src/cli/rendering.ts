@@ -5,6 +5,7 @@
 import type { Batch, Codec, Subscriber } from '../index.js'
 import { structured } from '../index.js'
 import { clock } from './figures.js'
+import { headerField, shownHeaders } from './headers.js'
 import { payloadFields, shellCodec } from './payloads.js'
 
 export interface Format {
@@ -83,7 +84,7 @@ function shownLines(batch: Batch, count: number, codec: Codec<Uint8Array>, prefi
   const pieces: Uint8Array[] = []
   const wall = wallClock()
   for (let i = 0; i < count; i++) {
-    if (prefix) pieces.push(Buffer.from(`${clock(wall(batch.time(i)))}  ${batch.service}  `))
+    if (prefix) pieces.push(Buffer.from(`${clock(wall(batch.time(i)))}  ${batch.service}  ${headersOf(batch, i)}`))
     pieces.push(text(batch.data(i), codec), Buffer.of(NEWLINE))
   }
   return Buffer.concat(pieces)
@@ -102,10 +103,17 @@ function json(batch: Batch, count: number, codec: Codec<Uint8Array>): string {
       time: String(time),
       at: wall(time),
       ...payloadFields(Buffer.from(text(batch.data(i), codec)), codec.id),
+      ...headerField(batch.headers(i)),
     }
     lines += `${JSON.stringify(message)}\n`
   }
   return lines
+}
+
+/** The headers of a message in front of its text; nothing if it has none. */
+function headersOf(batch: Batch, i: number): string {
+  const shown = shownHeaders(batch.headers(i))
+  return shown === '' ? '' : `[${shown}]  `
 }
 
 /** The text of a payload; the payload itself if the announced codec cannot decode it. */

@@ -1,12 +1,21 @@
 /**
- * Sends messages as fast as the ring, and the rate if there is one, allow. Everything goes through one batch writer.
+ * Sends messages as fast as the ring, and the rate if there is one, allow. Everything without headers goes through one batch writer.
  * The messages at hand are committed together, and always before a wait. On a `block` topic a message that finds no
  * room is sent again, and one that is too large for the ring goes in pieces. `drop-newest` drops and counts a message
  * that finds no room.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { BatchWriter, Codec, Overflow, Publisher } from '../index.js'
+import type { BatchWriter, Codec, MessageHeaders, Overflow, Publisher } from '../index.js'
 import { LARGEST, type Limit } from './splitter.js'
+
+/** How to send. */
+export interface SenderOptions {
+  readonly overflow?: Overflow | undefined
+  /** Messages a second. */
+  readonly rate?: number | undefined
+  /** The headers of each message. */
+  readonly header?: MessageHeaders | undefined
+}
 
 export class Sender {
   messages = 0
@@ -17,6 +26,7 @@ export class Sender {
   readonly #publisher: Publisher
   readonly #codec: Codec<Uint8Array>
   readonly #writer: BatchWriter
+  readonly #headers: MessageHeaders | undefined
   readonly #waits: boolean
   readonly #pause: number
   readonly #signal: AbortSignal
@@ -26,8 +36,7 @@ export class Sender {
   constructor(
     publisher: Publisher,
     codec: Codec<Uint8Array>,
-    overflow: Overflow,
-    rate: number | undefined,
+    { overflow = 'block', rate, header }: SenderOptions,
     signal: AbortSignal,
   ) {
     this.#publisher = publisher
@@ -38,6 +47,7 @@ export class Sender {
         ? LARGEST
         : { bytes: publisher.maxMessage, why: `that this ring takes under ${overflow}; raise --capacity` }
     this.#writer = publisher.batch()
+    this.#headers = header
     this.#waits = overflow !== 'drop-newest'
     this.#pause = rate === undefined ? 0 : 1000 / rate
     this.#signal = signal
@@ -50,7 +60,12 @@ export class Sender {
       for (const text of messages) {
         const message = this.#codec.encode(text)
         if (this.#pause > 0) await this.#turn()
-        if (message.byteLength > this.#publisher.maxMessage && this.limit === LARGEST) {
+        if (this.#headers !== undefined) {
+          if (!(await this.#sendAlone(text, this.#headers))) {
+            this.dropped++
+            continue
+          }
+        } else if (message.byteLength > this.#publisher.maxMessage && this.limit === LARGEST) {
           writer.commit()
           await this.#publisher.write(text, { signal: this.#signal })
         } else if (!writer.push(message)) {
@@ -68,6 +83,13 @@ export class Sender {
       // Also commits the messages before one that is too large.
       if (!this.#publisher.closed) writer.commit()
     }
+  }
+
+  /** A batch has no headers. `false`: the message was dropped. */
+  async #sendAlone(text: Uint8Array, headers: MessageHeaders): Promise<boolean> {
+    if (!this.#waits) return this.#publisher.send(text, { headers })
+    await this.#publisher.write(text, { headers, signal: this.#signal })
+    return true
   }
 
   /** Waits until the next message is due. */

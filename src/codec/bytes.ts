@@ -31,8 +31,28 @@ export function copied(data: Uint8Array): Uint8Array {
   try {
     return new Uint8Array(data)
   } catch (cause) {
-    throw new RingbellError('ERR_RINGBELL_INVALID_OPTION', `The bytes cannot be read: ${reason(cause)}`, { cause })
+    throw unreadable(cause)
   }
+}
+
+function unreadable(cause: unknown): RingbellError {
+  return new RingbellError('ERR_RINGBELL_INVALID_OPTION', `The bytes cannot be read: ${reason(cause)}`, { cause })
+}
+
+/**
+ * A message, and the headers behind it.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`, as `copied`.
+ */
+export function joined(data: Uint8Array, headers: Uint8Array): Uint8Array {
+  const both = new Uint8Array(data.byteLength + headers.byteLength)
+  try {
+    both.set(data)
+  } catch (cause) {
+    throw unreadable(cause)
+  }
+  both.set(headers, data.byteLength)
+  return both
 }
 
 /** The codec `bytes`: a `Uint8Array` as it is. The default. */

@@ -124,6 +124,9 @@ const ENDPOINT: Rules = { codec: anything, schema: standardSchema, schemaId, wai
 const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }
 const ATTACHED: Rules = { signal, count: integer(1, 2 ** 20) }
 const READY: Rules = { signal, bytes: integer(0, 2 ** 30) }
+/** Headers are checked when they are written. */
+const SEND: Rules = { headers: anything }
+const WRITE: Rules = { ...SEND, signal }
 const PUBLISHER: Rules = {
   ...ENDPOINT,
   member,
@@ -162,4 +165,12 @@ export function checkAttached(options: object): void {
 
 export function checkReady(options: object): void {
   check(options, READY)
+}
+
+export function checkSend(options: object): void {
+  check(options, SEND)
+}
+
+export function checkWrite(options: object): void {
+  check(options, WRITE)
 }

@@ -8,21 +8,23 @@ import type { MemberPart, Membership } from '../bus/membership.js'
 import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { check, integer } from '../check.js'
-import { checkBytes } from '../codec/bytes.js'
+import { checkBytes, joined } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedAfter, inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, tooLarge, translated } from '../errors.js'
+import { HeaderTable, type HeadersOption, type MessageHeaders } from '../headers.js'
 import { invalid } from '../invalid.js'
 import type { NativePublisher, NativePublisherHot } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
-import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { outgoing, tracer } from '../tracer.js'
+import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { Emitter } from '../wait/emitter.js'
 import { type WaitOption, WaitPolicy } from '../wait/policy.js'
 import { poller, type Poller } from '../wait/poller.js'
 import { Audience, type PublisherEvents } from './audience.js'
 import { writable, type WritableOptions } from './node-streams.js'
-import { checkAttached, checkReady } from './options.js'
+import { checkAttached, checkReady, checkSend, checkWrite } from './options.js'
 import type { PublisherStats } from './stats.js'
 import { type BatchHost, BatchWriter } from './writing/batch-writer.js'
 import { Loan } from './writing/loan.js'
@@ -34,6 +36,12 @@ export interface ReadyOptions extends SignalOptions {
   /** Bytes of payload that must fit; by default those of the message that was refused last. */
   bytes?: number | undefined
 }
+
+/** What to send with a message. */
+export interface SendOptions extends HeadersOption {}
+
+/** What to send with a message, and how long to wait. */
+export interface WriteOptions extends SendOptions, SignalOptions {}
 
 /** How many subscribers to wait for. */
 export interface AttachedSubscribersOptions extends SignalOptions {
@@ -64,6 +72,8 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
   readonly #room: Room
   readonly #audience: Audience
   readonly #window: Window
+  /** Made for the first message with headers. */
+  #headers: HeaderTable | undefined
   readonly #host: BatchHost
   readonly #onClose: PublisherParts['closed']
   readonly #leaveMember: (() => void) | undefined
@@ -123,9 +133,13 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
    * `drop-newest`, it was dropped and counted.
    *
    * @throws {RingbellError} `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN` while a batch or loan is open,
-   * `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, `ERR_RINGBELL_CLOSED`.
+   * `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_INVALID_OPTION` for headers that cannot be sent.
    */
-  send(value: T): boolean {
+  send(value: T, options?: SendOptions): boolean {
+    if (options !== undefined || tracer !== undefined) {
+      const headers = outgoing(options && headersOf(options))
+      if (headers !== undefined) return this.#sendWith(value, headers)
+    }
     const payloads = this.#payloads
     const data = payloads === undefined ? (value as Uint8Array) : payloads.encodeMessage(value)
     try {
@@ -148,16 +162,22 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
    * `AbortError` when the signal fires. After a rejection nothing was sent, or only a part: subscribers do not get
    * that, and count the message as missed.
    */
-  async write(value: T, options?: SignalOptions): Promise<void> {
+  async write(value: T, options?: WriteOptions): Promise<void> {
     if (options !== undefined) {
-      checkSignal(options)
+      checkWrite(options)
       throwIfAborted(options.signal)
     }
     if (this.#closed) throw closedError('publisher')
     const payloads = this.#payloads
     const data = payloads === undefined ? (value as Uint8Array) : payloads.encodeMessage(value)
     checkBytes(data)
-    await this.#room.write(data, this.maxMessage, options?.signal)
+    const headers = outgoing(options?.headers)
+    if (headers === undefined) await this.#room.write(data, this.maxMessage, options?.signal)
+    else {
+      const block = this.#table.written(headers)
+      const headed = { table: this.#table, size: block.byteLength }
+      await this.#room.write(joined(data, block), this.maxMessage, options?.signal, headed)
+    }
   }
 
   /**
@@ -304,6 +324,24 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     }
   }
 
+  #sendWith(value: T, headers: MessageHeaders): boolean {
+    const payloads = this.#payloads
+    const data = payloads === undefined ? (value as Uint8Array) : payloads.encodeMessage(value)
+    const size = this.#table.write(headers)
+    try {
+      if (!this.#room.writing && this.#hot.sendWith(data, size) === 1) return true
+    } catch (error) {
+      checkBytes(data)
+      throw fromNative(error)
+    }
+    this.#refused = data.byteLength + size
+    return false
+  }
+
+  get #table(): HeaderTable {
+    return (this.#headers ??= new HeaderTable(translated(() => this.#native.headers)))
+  }
+
   #publishClosed(): void {
     if (channels.publisher.closed.hasSubscribers) channels.publisher.closed.publish({ publisher: this })
   }
@@ -321,6 +359,13 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
   #full(bytes: number): void {
     if (channels.publisher.full.hasSubscribers) channels.publisher.full.publish({ publisher: this, bytes })
   }
+}
+
+/** Cheaper than `check`, which makes lists: it is called for each message with headers. */
+function headersOf(options: SendOptions): MessageHeaders | undefined {
+  if (typeof options !== 'object') checkSend(options)
+  for (const name in options) if (name !== 'headers') checkSend(options)
+  return options.headers
 }
 
 function hostOf(publisher: Publisher<unknown>, refused: (bytes: number) => void): BatchHost {

@@ -161,6 +161,7 @@ mod handshake;
 #[cfg(test)]
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+mod headers;
 pub mod listen;
 mod port;
 pub mod process;
@@ -173,6 +174,7 @@ mod sys;
 pub mod topic;
 
 pub use error::{CODES, Error, Result};
+pub use headers::Headers;
 
 /// How a peer was acquired: the rungs of the ladder, and what stood in the way of the better ones.
 pub mod acquire {

@@ -212,6 +212,10 @@ pub trait Element: Copy + Default + 'static {
     const WORDS: usize = 1;
 }
 
+impl Element for u8 {
+    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint8_array;
+}
+
 impl Element for u32 {
     const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint32_array;
 }

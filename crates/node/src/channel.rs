@@ -1,7 +1,7 @@
 //! A channel for JS: the hot calls, and the events of its connections as JSON.
 //!
 //! Invariant: every message begins with the core's header of 16 bytes. JS reads it from the slab when it receives, and
-//! passes its parts as numbers when it sends. Descriptors cross as numbers. A received descriptor belongs to the
+//! passes its parts as numbers when it sends. The headers of a message lie behind its data, in both directions. Descriptors cross as numbers. A received descriptor belongs to the
 //! caller, which closes it. A sent descriptor still belongs to the caller.
 
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
@@ -10,6 +10,7 @@ use std::rc::Rc;
 use napi::Env;
 use napi::bindgen_prelude::{Uint8Array, Unknown};
 use napi_derive::napi;
+use ringbell::Headers;
 use ringbell::channel::{Channel, ConnectOptions, Drained, Header};
 use ringbell::topic::Entry;
 
@@ -33,10 +34,32 @@ const LARGE: i32 = -3;
 /// The result of `drainLarge` when the message will never be complete.
 const GONE: i32 = -1;
 
-/// The header from arguments 1 to 3: the kind with its flags, the id, and `aux`.
-fn header<const N: usize>(call: &Call<'_, N>) -> Result<Header> {
-    let kind = call.number(1)?;
-    Ok(Header { kind: kind as u8, flags: (kind >> 8) as u8, id: call.whole(2)?, aux: call.number(3)? })
+/// A message to send.
+struct Outgoing<'a> {
+    connection: u32,
+    header: Header,
+    data: &'a [u8],
+    headers: Headers<'a>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// From the first five arguments: the connection; the kind, its flags and the length of the headers; the id; `aux`; the
+    /// data and the headers behind it.
+    fn of<const N: usize>(call: &mut Call<'a, N>) -> Result<Self> {
+        let (connection, kind) = (call.number(0)?, call.number(1)?);
+        let header =
+            Header { kind: kind as u8, flags: (kind >> 8) as u8, id: call.whole(2)?, aux: call.number(3)? };
+        let (data, headers) = split(call.bytes(4)?, kind >> 16)?;
+        Ok(Self { connection, header, data, headers })
+    }
+}
+
+/// Takes the headers off the end of the bytes.
+pub fn split(bytes: &[u8], headers: u32) -> Result<(&[u8], Headers<'_>)> {
+    let length = bytes.len().checked_sub(headers as usize);
+    let length = length.ok_or_else(|| Failure::argument("there are fewer bytes than headers"))?;
+    let (data, headers) = bytes.split_at(length);
+    Ok((data, Headers::from_bytes(headers)))
 }
 
 /// The state that the class and its hot functions share.
@@ -50,14 +73,15 @@ pub struct Cell {
 
 impl Cell {
     fn send(&self, call: &mut Call<'_, 5>) -> Result<u32> {
-        let (connection, header, data) = (call.number(0)?, header(call)?, call.bytes(4)?);
-        self.core.with(|channel| Ok(u32::from(channel.send(connection, header, data)?)))
+        let Outgoing { connection, header, data, headers } = Outgoing::of(call)?;
+        self.core.with(|channel| Ok(u32::from(channel.send_with(connection, header, data, &headers)?)))
     }
 
     fn send_large(&self, call: &mut Call<'_, 6>) -> Result<u32> {
-        let (connection, header, data) = (call.number(0)?, header(call)?, call.bytes(4)?);
+        let Outgoing { connection, header, data, headers } = Outgoing::of(call)?;
         let done = call.number(5)? as usize;
-        self.core.with(|channel| Ok(channel.send_large(connection, header, data, done)? as u32))
+        self.core
+            .with(|channel| Ok(channel.send_large_with(connection, header, data, &headers, done)? as u32))
     }
 
     fn drain_large(&self, connection: u32, target: &mut [u8]) -> Result<i32> {
@@ -88,8 +112,9 @@ impl Cell {
                 self.scratch.set(1, bytes as f64);
                 Ok(count as i32)
             }
-            Drained::Large { connection, header, bytes } => {
-                let kind = f64::from(header.kind) + 256.0 * f64::from(header.flags);
+            Drained::Large { connection, header, bytes, headers } => {
+                let kind =
+                    f64::from(header.kind) + 256.0 * f64::from(header.flags) + 65536.0 * headers as f64;
                 let words =
                     [f64::from(connection), bytes as f64, kind, header.id as f64, f64::from(header.aux)];
                 self.scratch.with(|scratch| scratch.copy_from_slice(&words));
@@ -196,7 +221,8 @@ impl NativeChannel {
     }
 
     /// After `drain`: the connection, and the bytes of the slab that were used (or are needed). For a large message
-    /// that arrives: the connection, the bytes of its data, its kind with its flags, its id and its `aux`.
+    /// that arrives: the connection, the bytes of its data, its kind with its flags and the length of its headers, its
+    /// id and its `aux`.
     #[napi(getter, ts_return_type = "Float64Array")]
     pub fn scratch(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || self.cell.scratch.array())

@@ -11,9 +11,11 @@ use std::rc::Rc;
 use napi::Env;
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
+use ringbell::Headers;
 use ringbell::topic::{Publisher, WindowMemory};
 
 use crate::buffer::{External, Frames, Prepared, Table, unknown};
+use crate::channel::split;
 use crate::errors::{Failure, Result, cold};
 use crate::held::Held;
 use crate::json;
@@ -32,6 +34,7 @@ pub struct Cell {
     core: Held<Publisher>,
     scratch: Table<f64>,
     lengths: Table<u32>,
+    headers: Table<u8>,
     frames: Range<usize>,
     views: RefCell<[Option<External>; 2]>,
 }
@@ -48,13 +51,26 @@ impl Cell {
         })
     }
 
-    fn send_large(&self, message: &[u8], done: u32) -> Result<u32> {
+    /// Sends a message whose headers are the first bytes of the table.
+    fn send_with(&self, bytes: &[u8], headers: u32) -> Result<u32> {
+        let copy = self.frames.contains(&(bytes.as_ptr() as usize)).then(|| bytes.to_vec());
+        let bytes = copy.as_deref().unwrap_or(bytes);
+        self.headers.with(|table| {
+            let headers = table.get(..headers as usize);
+            let headers = headers.ok_or_else(|| Failure::argument("more headers than the table has"))?;
+            let headers = Headers::from_bytes(headers);
+            self.core.with(|publisher| Ok(u32::from(publisher.send_with(bytes, &headers)?)))
+        })
+    }
+
+    fn send_large(&self, message: &[u8], done: u32, headers: u32) -> Result<u32> {
         if self.frames.contains(&(message.as_ptr() as usize)) {
             return Err(Failure::argument(
                 "a view of this publisher's own ring is overwritten before all of it is sent; write a copy",
             ));
         }
-        self.core.with(|publisher| Ok(publisher.push_large(message, done as usize)? as u32))
+        let (message, headers) = split(message, headers)?;
+        self.core.with(|publisher| Ok(publisher.push_large_with(message, &headers, done as usize)? as u32))
     }
 
     fn open_window(&self, bytes: u32) -> Result<u32> {
@@ -108,6 +124,7 @@ impl NativePublisher {
             core: Held::new("publisher", publisher),
             scratch: Table::new(env, SCRATCH)?,
             lengths: Table::new(env, LENGTHS)?,
+            headers: Table::new(env, Headers::MOST_BYTES)?,
             views: RefCell::default(),
         });
         lifecycle::register(env, &cell)?;
@@ -128,8 +145,11 @@ impl NativePublisher {
         cold(env, || {
             let object = HotObject::new(env, &self.cell)?
                 .function(c"send", |cell: &Cell, call: &mut Call<'_, 1>| cell.send(call.bytes(0)?))?
-                .function(c"sendLarge", |cell: &Cell, call: &mut Call<'_, 2>| {
-                    cell.send_large(call.bytes(0)?, call.number(1)?)
+                .function(c"sendWith", |cell: &Cell, call: &mut Call<'_, 2>| {
+                    cell.send_with(call.bytes(0)?, call.number(1)?)
+                })?
+                .function(c"sendLarge", |cell: &Cell, call: &mut Call<'_, 3>| {
+                    cell.send_large(call.bytes(0)?, call.number(1)?, call.number(2)?)
                 })?
                 .function(c"abandonLarge", |cell: &Cell, _: &mut Call<'_, 0>| {
                     cell.core.if_open(Publisher::abandon_large);
@@ -173,6 +193,12 @@ impl NativePublisher {
     #[napi(getter, ts_return_type = "Uint32Array")]
     pub fn lengths(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || self.cell.lengths.array())
+    }
+
+    /// Before `sendWith`: the headers of the message.
+    #[napi(getter, ts_return_type = "Uint8Array")]
+    pub fn headers(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || self.cell.headers.array())
     }
 
     /// 0: the ring's frames, twice in a row; 1: the private buffer of `drop-oldest`, once a window was opened.

@@ -289,7 +289,7 @@ impl Consumer {
             return None;
         }
         Some(match Header::decode(word, self.data.capacity()) {
-            Some(Header::Message { payload }) => header + padded(payload),
+            Some(Header::Message { length, .. }) => header + padded(length),
             _ => BATCH_OVERHEAD + MESSAGE_OVERHEAD,
         })
     }

@@ -459,7 +459,7 @@ impl Feed {
             };
         }
         let whole = match Header::decode(word, self.capacity) {
-            Some(Header::Message { payload }) => before + padded(payload),
+            Some(Header::Message { length, .. }) => before + padded(length),
             // The walk will find out what is wrong.
             _ => before + MESSAGE_OVERHEAD,
         };

@@ -2,10 +2,13 @@
 //! message.
 //!
 //! ```text
-//! batch    u32 length (16 + its messages, padded) | u32 kind = 2 | u64 first sequence | u64 monotonic ns | messages…
-//! message  u32 length of the payload              | u32 kind = 1 | payload, padded to 8
-//! fragment u32 length (16 + its piece)            | u32 kind = 3 | u64 length of the message | u64 offset of the piece in it | piece, padded to 8
+//! batch    u32 length (16 + its messages, padded)  | u16 kind = 2 | u16 0                | u64 first sequence | u64 monotonic ns | messages…
+//! message  u32 length of the payload and headers   | u16 kind = 1 | u16 bytes of headers | payload, headers, padded to 8
+//! fragment u32 length (16 + its piece)             | u16 kind = 3 | u16 bytes of headers | u64 length of the message | u64 offset of the piece in it | piece, padded to 8
 //! ```
+//!
+//! The headers of a message are bytes that follow its payload; what they say is the business of the crate above. A
+//! message that is sent in pieces is the payload and then the headers, and each piece says how long the headers are.
 //!
 //! All numbers are little endian, all frames 8-byte aligned. Invariant: a commit is one batch. `head`, `floor` and a
 //! joiner's first position are always the start of a batch, so every reader learns the sequence of its first message.
@@ -24,19 +27,19 @@ pub(crate) const FRAGMENT_OVERHEAD: usize = MESSAGE_OVERHEAD + FRAGMENT_FIELDS;
 /// Bytes of a fragment's body that are not the piece.
 pub(crate) const FRAGMENT_FIELDS: usize = 16;
 
-const KIND_MESSAGE: u32 = 1;
-const KIND_BATCH: u32 = 2;
-const KIND_FRAGMENT: u32 = 3;
+const KIND_MESSAGE: u16 = 1;
+const KIND_BATCH: u16 = 2;
+const KIND_FRAGMENT: u16 = 3;
 
 /// Most bytes that a piece takes in the ring. The limit lets the reader begin before the next piece is written.
 const PIECE: usize = 64 << 10;
 
-/// Bytes that a message with `payload` bytes takes in the ring.
+/// Bytes that a message with `payload` bytes, headers included, takes in the ring.
 pub const fn padded(payload: usize) -> usize {
     MESSAGE_OVERHEAD + payload.next_multiple_of(8)
 }
 
-/// Largest payload of one message: with its batch it takes half of the ring.
+/// Largest payload of one message, headers included: with its batch it takes half of the ring.
 pub const fn max_message(capacity: usize) -> usize {
     capacity / 2 - BATCH_OVERHEAD - MESSAGE_OVERHEAD
 }
@@ -51,31 +54,49 @@ pub(crate) const fn max_piece(capacity: usize) -> usize {
 /// A frame's first word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Header {
-    Message { payload: usize },
-    Batch { body: usize },
-    Fragment { body: usize },
+    /// `headers`: how many of the bytes, at their end, are headers.
+    Message {
+        length: usize,
+        headers: u16,
+    },
+    Batch {
+        body: usize,
+    },
+    /// `headers`: how many bytes of the whole message are headers.
+    Fragment {
+        body: usize,
+        headers: u16,
+    },
 }
 
 impl Header {
     pub(crate) const fn encode(self) -> u64 {
-        let (length, kind) = match self {
-            Self::Message { payload } => (payload, KIND_MESSAGE),
-            Self::Batch { body } => (body, KIND_BATCH),
-            Self::Fragment { body } => (body, KIND_FRAGMENT),
+        let (length, kind, headers) = match self {
+            Self::Message { length, headers } => (length, KIND_MESSAGE, headers),
+            Self::Batch { body } => (body, KIND_BATCH, 0),
+            Self::Fragment { body, headers } => (body, KIND_FRAGMENT, headers),
         };
-        length as u64 | (kind as u64) << 32
+        length as u64 | (kind as u64) << 32 | (headers as u64) << 48
     }
 
     /// `None` for a word that is not a header, or whose frame cannot be in a ring of this capacity.
     pub(crate) const fn decode(word: u64, capacity: usize) -> Option<Self> {
         let length = (word & 0xffff_ffff) as usize;
-        match (word >> 32) as u32 {
-            KIND_MESSAGE if length <= max_message(capacity) => Some(Self::Message { payload: length }),
-            KIND_BATCH if length >= BATCH_FIELDS && length.is_multiple_of(8) && length <= capacity - 8 => {
+        let headers = (word >> 48) as u16;
+        match (word >> 32) as u16 {
+            KIND_MESSAGE if headers as usize <= length && length <= max_message(capacity) => {
+                Some(Self::Message { length, headers })
+            }
+            KIND_BATCH
+                if headers == 0
+                    && length >= BATCH_FIELDS
+                    && length.is_multiple_of(8)
+                    && length <= capacity - 8 =>
+            {
                 Some(Self::Batch { body: length })
             }
             KIND_FRAGMENT if length > FRAGMENT_FIELDS && length <= max_message(capacity) => {
-                Some(Self::Fragment { body: length })
+                Some(Self::Fragment { body: length, headers })
             }
             _ => None,
         }
@@ -83,7 +104,7 @@ impl Header {
 
     /// Whether this word is the header of a piece of a large message.
     pub(crate) const fn is_fragment(word: u64) -> bool {
-        (word >> 32) as u32 == KIND_FRAGMENT
+        (word >> 32) as u16 == KIND_FRAGMENT
     }
 }
 
@@ -94,11 +115,12 @@ mod tests {
     #[test]
     fn headers_come_back_as_they_were() {
         for header in [
-            Header::Message { payload: 0 },
-            Header::Message { payload: 2016 },
+            Header::Message { length: 0, headers: 0 },
+            Header::Message { length: 2016, headers: 0 },
+            Header::Message { length: 2016, headers: 2016 },
             Header::Batch { body: 16 },
-            Header::Fragment { body: 17 },
-            Header::Fragment { body: 2016 },
+            Header::Fragment { body: 17, headers: 0 },
+            Header::Fragment { body: 2016, headers: u16::MAX },
         ] {
             assert_eq!(Header::decode(header.encode(), 4096), Some(header));
         }
@@ -109,12 +131,14 @@ mod tests {
         for word in [
             0,
             u64::MAX,
-            Header::Message { payload: 2017 }.encode(),
+            Header::Message { length: 2017, headers: 0 }.encode(),
+            Header::Message { length: 7, headers: 8 }.encode(),
             Header::Batch { body: 8 }.encode(),
             Header::Batch { body: 17 }.encode(),
             Header::Batch { body: 4096 }.encode(),
-            Header::Fragment { body: 16 }.encode(),
-            Header::Fragment { body: 2017 }.encode(),
+            Header::Batch { body: 16 }.encode() | 1 << 48,
+            Header::Fragment { body: 16, headers: 0 }.encode(),
+            Header::Fragment { body: 2017, headers: 0 }.encode(),
             4 << 32 | 24,
         ] {
             assert_eq!(Header::decode(word, 4096), None, "{word:#x}");

@@ -13,7 +13,7 @@ pub const DATA_MAGIC: u64 = u64::from_le_bytes(*b"RINGBELL");
 /// First eight bytes of a control segment: `RINGCTRL` in ASCII.
 pub const CONTROL_MAGIC: u64 = u64::from_le_bytes(*b"RINGCTRL");
 /// Version of layout and protocol. A peer with another version is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Smallest capacity of the frames area, in bytes.
 pub const MIN_CAPACITY: usize = 4 << 10;
 /// Largest capacity of the frames area, in bytes.

@@ -33,6 +33,8 @@ pub(crate) struct PieceHeader {
     sequence: u64,
     time: u64,
     total: usize,
+    /// How many of the total are headers.
+    headers: usize,
     offset: usize,
     /// Bytes of the piece.
     length: usize,
@@ -65,7 +67,7 @@ impl PieceHeader {
         if overflow != Overflow::Block {
             return Err("a fragment on a topic that may drop messages");
         }
-        let Some(Header::Fragment { body }) = Header::decode(fragment, capacity) else {
+        let Some(Header::Fragment { body, headers }) = Header::decode(fragment, capacity) else {
             return Err("a fragment of an impossible length");
         };
         let inside = MESSAGE_OVERHEAD + body.next_multiple_of(8);
@@ -79,10 +81,14 @@ impl PieceHeader {
         if total > MAX_LARGE as u64 || offset >= total || length as u64 > total - offset {
             return Err("a fragment lies outside of its message");
         }
+        if u64::from(headers) > total {
+            return Err("the headers of a message are longer than it is");
+        }
         Ok(Some(Self {
             sequence,
             time,
             total: total as usize,
+            headers: headers.into(),
             offset: offset as usize,
             length,
             batch: (BATCH_OVERHEAD + inside) as u64,
@@ -122,8 +128,8 @@ impl Pieces<'_> {
         let unwanted = self.resume.saturating_sub(expected).min(missed);
         *self.missed = self.missed.saturating_add(missed - unwanted);
         *self.next_sequence = Some(after);
-        let PieceHeader { sequence, time, total, .. } = found;
-        let large = Large { sequence, time, total, done: 0 };
+        let PieceHeader { sequence, time, total, headers, .. } = found;
+        let large = Large { sequence, time, total, headers, done: 0 };
         if begins {
             *self.partial = Some(Partial { large, at: 0 });
         }
@@ -172,7 +178,10 @@ impl Pieces<'_> {
     fn fits(&self, found: PieceHeader) -> Result<(), &'static str> {
         match *self.partial {
             Some(Partial { large, at })
-                if found.total == large.total && found.offset == at && large.done - at < found.length =>
+                if found.total == large.total
+                    && found.headers == large.headers
+                    && found.offset == at
+                    && large.done - at < found.length =>
             {
                 Ok(())
             }

@@ -187,30 +187,34 @@ impl Producer {
     /// The caller has checked that the payload is at most [`max_message`](Self::max_message) long.
     #[inline]
     pub fn send(&mut self, payload: &[u8], now: u64, peers: &mut dyn Peers) -> Sent {
-        self.send_parts([payload, &[]], now, peers)
+        self.send_parts([payload], 0, now, peers)
     }
 
-    /// As [`send`](Self::send), for a payload that lies in two parts.
+    /// As [`send`](Self::send), for a message that lies in parts. The last `headers` bytes of it are its headers.
     #[allow(unsafe_code)]
     #[inline]
-    pub fn send_parts(&mut self, [first, second]: [&[u8]; 2], now: u64, peers: &mut dyn Peers) -> Sent {
-        let length = first.len() + second.len();
-        debug_assert!(length <= self.max_message());
+    pub fn send_parts<const N: usize>(
+        &mut self,
+        parts: [&[u8]; N],
+        headers: u16,
+        now: u64,
+        peers: &mut dyn Peers,
+    ) -> Sent {
+        let length = parts.iter().map(|part| part.len()).sum();
+        debug_assert!(usize::from(headers) <= length && length <= self.max_message());
         let frame = padded(length);
         if self.sending.is_some() || !self.make_room(BATCH_OVERHEAD + frame, now, Some(peers)) {
             self.note_full();
             return Sent::Full;
         }
-        let at = self.head + BATCH_OVERHEAD as u64;
-        self.data.frames.store(at, Header::Message { payload: length }.encode());
-        let at = at + MESSAGE_OVERHEAD as u64;
-        // SAFETY: `make_room` moved `floor` past all bytes that are overwritten here (I4). A producer's mapping is
-        // writable, and the payload is at most half of the capacity.
-        unsafe {
-            self.data.frames.write(at, first);
-            if !second.is_empty() {
-                self.data.frames.write(at + first.len() as u64, second);
-            }
+        let mut at = self.head + BATCH_OVERHEAD as u64;
+        self.data.frames.store(at, Header::Message { length, headers }.encode());
+        at += MESSAGE_OVERHEAD as u64;
+        for part in parts {
+            // SAFETY: `make_room` moved `floor` past all bytes that are overwritten here (I4). A producer's mapping is
+            // writable, and the message is at most half of the capacity.
+            unsafe { self.data.frames.write(at, part) };
+            at += part.len() as u64;
         }
         self.commit(frame, 1, length as u64, now)
     }
@@ -265,9 +269,8 @@ impl Producer {
             if frame > self.reserved - used {
                 return None;
             }
-            self.data
-                .frames
-                .store(first + used as u64, Header::Message { payload: length as usize }.encode());
+            let header = Header::Message { length: length as usize, headers: 0 };
+            self.data.frames.store(first + used as u64, header.encode());
             used += frame;
             payloads += u64::from(length);
         }

@@ -11,7 +11,8 @@ use core::fmt;
 pub struct Entry {
     /// Offset of the payload, in bytes.
     pub offset: u32,
-    /// Length of the payload, in bytes.
+    /// Length of the payload, in bytes. Its headers follow. How many bytes they have stands in the two bytes before
+    /// the payload.
     pub length: u32,
     /// Offset of the header of the message's batch. The batch's first sequence stands 8 bytes behind it, its time
     /// 16 bytes. [`Entry::CONTINUED`]: the batch began in an earlier read, see [`Read::Messages`].
@@ -101,8 +102,10 @@ pub struct Large {
     pub sequence: u64,
     /// When its first piece was committed, in nanoseconds of the monotonic clock.
     pub time: u64,
-    /// Bytes of the message, at most [`MAX_LARGE`](crate::MAX_LARGE).
+    /// Bytes of the message, headers included, at most [`MAX_LARGE`](crate::MAX_LARGE).
     pub total: usize,
+    /// How many of them, at the end, are headers.
+    pub headers: usize,
     /// Bytes of it that were read so far. 0: the message begins.
     pub done: usize,
 }

@@ -88,10 +88,10 @@ impl Walk {
             self.current = Current { sequence, time: word(16), index: 0, remaining: body - BATCH_FIELDS };
             return Step::Taken(BATCH_OVERHEAD);
         }
-        let Some(Header::Message { payload }) = Header::decode(word(0), capacity) else {
+        let Some(Header::Message { length, headers }) = Header::decode(word(0), capacity) else {
             return Step::Wrong("a message was expected");
         };
-        let frame = padded(payload);
+        let frame = padded(length);
         if frame > self.current.remaining {
             return Step::Wrong("a message reaches beyond its batch");
         }
@@ -102,7 +102,7 @@ impl Walk {
             let Some(entry) = table.get_mut(self.count) else { return Step::Short };
             *entry = Entry {
                 offset: (at + MESSAGE_OVERHEAD) as u32,
-                length: payload as u32,
+                length: (length - usize::from(headers)) as u32,
                 batch: self.batch,
                 index: self.current.index,
             };

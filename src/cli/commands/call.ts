@@ -3,9 +3,10 @@
  * codec, and payloads.ts converts text to and from it. An error of the handler goes to stderr, with its code.
  */
 import { Command, Option } from 'commander'
-import type { Bus, Client, RingbellError, Service } from '../../index.js'
+import type { Bus, Client, MessageHeaders, RingbellError, Service } from '../../index.js'
 import { CommandError } from '../exit-codes.js'
 import { DURATIONS, parseDuration } from '../figures.js'
+import { headerField, type HeaderFlags, withHeaders } from '../headers.js'
 import { Input, withFile } from '../input.js'
 import { firstInstance } from '../instance.js'
 import { withExamples } from '../manual.js'
@@ -13,7 +14,7 @@ import { payloadFields, shellCodec } from '../payloads.js'
 import { runSession, type Session } from '../session.js'
 import { LARGEST } from '../splitter.js'
 
-interface CommandOptions {
+interface CommandOptions extends HeaderFlags {
   file?: string
   timeout: number
   stream?: boolean
@@ -28,7 +29,7 @@ export function call(): Command {
     .description(
       'Calls a service and prints its reply. The request is DATA or stdin. A server with the codec json or structured must ' +
         'get JSON; for any other codec the bytes are sent as they are. With --json the reply is {"value"}, {"text"} or ' +
-        '{"base64"}.',
+        '{"base64"}, with "headers" if it has some.',
     )
     .argument('<service>', 'service name')
     .argument('[data]', "the request; '-' is stdin (default: stdin, unless it is a terminal)")
@@ -43,8 +44,8 @@ export function call(): Command {
       'print a streamed reply, one line for each piece; the time limit is only for the search for the server',
     )
     .option('-i, --idempotent', 'call again if the server is lost and it is unknown whether it handled the call')
-  return withExamples(command, [
-    'ringbell call upper hello',
+  return withExamples(withHeaders(command, 'the request'), [
+    'ringbell call upper hello --header tenant=acme',
     'ringbell call thumbnail --file picture.png > small.png',
   ]).action((name: string, data: string | undefined, options: CommandOptions, command: Command) =>
     runSession(command, 'wait', (session) => run(session, name, data, options), options.timeout),
@@ -53,7 +54,7 @@ export function call(): Command {
 
 async function run(session: Session, name: string, data: string | undefined, options: CommandOptions): Promise<void> {
   const { bus, out, signal, began } = session
-  const { timeout } = options
+  const { timeout, header: headers } = options
   const left = (): number => Math.max(1, timeout - (performance.now() - began))
   const request = await requestOf(data, options.file, signal)
   const { codec = 'bytes' } = await firstInstance(session, name, 'server', 'serves', left())
@@ -62,18 +63,20 @@ async function run(session: Session, name: string, data: string | undefined, opt
   client.on('failed', (error) => failures.push(error))
   const refusal = refused(client, bus)
   const over = AbortSignal.any([signal, refusal])
-  const print = (reply: Uint8Array): Promise<void> | undefined => {
+  const print = (reply: Uint8Array, replied: MessageHeaders = {}): Promise<void> | undefined => {
     const bytes = Buffer.from(reply)
-    if (out.json) return out.value(payloadFields(bytes, codec))
+    if (out.json) return out.value({ ...payloadFields(bytes, codec), ...headerField(replied) })
     const ends = bytes.at(-1) === NEWLINE || (codec === 'bytes' && options.stream !== true && !process.stdout.isTTY)
     return out.write(ends ? bytes : Buffer.concat([bytes, Buffer.of(NEWLINE)]))
   }
   try {
-    if (options.stream === true) for await (const piece of client.stream(request, { signal: over })) await print(piece)
-    else
-      await print(
-        await client.call(request, { timeout: left(), signal: over, idempotent: options.idempotent ?? false }),
-      )
+    if (options.stream === true) {
+      for await (const piece of client.stream(request, { headers, signal: over })) await print(piece)
+    } else {
+      const { idempotent = false } = options
+      const reply = await client.exchange(request, { headers, timeout: left(), signal: over, idempotent })
+      await print(reply.value, reply.headers)
+    }
   } catch (error) {
     if (refusal.aborted && !signal.aborted) throw refusal.reason
     const { code } = error as { code?: unknown }

@@ -18,6 +18,7 @@ import {
   perSecond,
   size,
 } from '../figures.js'
+import { type HeaderFlags, withHeaders } from '../headers.js'
 import { Input, type InputFlags, withInput } from '../input.js'
 import { withExamples } from '../manual.js'
 import { withSubscriber } from '../meeting.js'
@@ -25,7 +26,7 @@ import { shellCodec } from '../payloads.js'
 import { Sender } from '../sender.js'
 import { runSession, type Session } from '../session.js'
 
-interface PubOptions extends AccessFlags, InputFlags {
+interface PubOptions extends AccessFlags, HeaderFlags, InputFlags {
   codec?: string
   schemaId?: string
   capacity?: number
@@ -75,9 +76,9 @@ export function pub(): Command {
       'send nothing before the first subscriber is attached (`stats` and `inspect` count as one)',
     )
     .option('--no-drain', 'at the end, do not wait until subscribers have read everything')
-  return withExamples(withAccess(command), [
+  return withExamples(withAccess(withHeaders(command, 'each message')), [
     'journalctl -f | ringbell pub logs',
-    'ringbell pub greetings hello --wait-subscriber',
+    'ringbell pub greetings hello --wait-subscriber --header tenant=acme',
     'ringbell pub images --whole --file picture.png',
     'journalctl -f | ringbell pub logs --group adm --mode 660',
   ]).action((topic: string, data: string | undefined, options: PubOptions, command: Command) =>
@@ -105,7 +106,8 @@ async function publish(
       schemaId,
       access: accessOf(options),
     })
-    const sender = new Sender(publisher, codec, overflow ?? 'block', options.rate, signal)
+    const { rate, header } = options
+    const sender = new Sender(publisher, codec, { overflow, rate, header }, signal)
     let begin = performance.now()
     try {
       if (options.waitSubscriber === true) {

@@ -8,6 +8,7 @@ import type { PushOptions, Queue, RingbellError } from '../../index.js'
 import { type AccessFlags, accessOf, withAccess } from '../access.js'
 import { EXIT, type ExitCode, sentenceOf } from '../exit-codes.js'
 import { counted, duration, DURATIONS, parseCount, parseDuration, parseSize } from '../figures.js'
+import { type HeaderFlags, withHeaders } from '../headers.js'
 import { Input, type InputFlags, withInput } from '../input.js'
 import { withExamples } from '../manual.js'
 import { payloadFields, shellCodec } from '../payloads.js'
@@ -15,7 +16,7 @@ import { shownJob } from '../queue-counters.js'
 import { placeOf, runSession, type Session } from '../session.js'
 import { LARGEST } from '../splitter.js'
 
-interface PushFlags extends AccessFlags, InputFlags {
+interface PushFlags extends AccessFlags, HeaderFlags, InputFlags {
   codec: string
   schemaId?: string
   capacity?: number
@@ -68,7 +69,7 @@ export function push(): Command {
     )
     .option('-r, --result', 'print what the workers return, one line for each job, in the order in which they are done')
     .option('--limit <n>', 'the most jobs that are not done; further input waits (default: 65536)', parseCount)
-  return withExamples(withAccess(command), [
+  return withExamples(withAccess(withHeaders(command, 'each job')), [
     "find . -name '*.png' | ringbell push thumbnails",
     'ringbell push thumbnails picture.png --attempts 2',
     'printf "1\\n2\\n" | ringbell push squares --result',
@@ -103,7 +104,7 @@ async function give(
     out.note(`${name}: ${input.isTyped ? 'every line is a job, Ctrl-D ends' : `jobs for workers on ${placeOf(bus)}`}`)
     try {
       const results = options.result === true ? new Results(queue, name, codec, out) : undefined
-      await pushAll(queue, input, results, options.delay, signal)
+      await pushAll(queue, input, results, { delay: options.delay, headers: options.header }, signal)
       await queue.drained({ signal })
       await results?.all()
     } finally {
@@ -120,10 +121,9 @@ async function pushAll(
   queue: Queue,
   input: Input,
   results: Results | undefined,
-  delay: number | undefined,
+  options: PushOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const options = { delay }
   for await (const jobs of input.messages(LARGEST))
     for (const job of jobs) {
       if (results !== undefined) {

@@ -35,7 +35,8 @@ export function sub(): Command {
         '"sensors.*". For a pattern, each line begins with the wall clock and the topic. With --json a line is {"topic", ' +
         '"publisher", "sequence", "time", "at", "text"}: "time" is CLOCK_MONOTONIC in nanoseconds, as a string with all ' +
         'digits; "at" is the wall clock. Bytes that are not UTF-8 come as "base64". Messages of publishers with the codec ' +
-        'json or structured come as "value". A structured value that JSON cannot carry is text, as Node shows it.',
+        'json or structured come as "value". A structured value that JSON cannot carry is text, as Node shows it. The ' +
+        'headers of a message, if it has some, are the field "headers", and stand in brackets behind the topic of a line.',
     )
     .argument('<topic>', 'topic name or pattern')
     .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then that many bytes')

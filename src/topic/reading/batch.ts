@@ -5,6 +5,7 @@
  */
 import { invalid } from '../../invalid.js'
 import { RingbellError, translated } from '../../errors.js'
+import type { MessageHeaders } from '../../headers.js'
 import { TABLE_WORDS } from '../../native.js'
 import { shown, type ShownOptions } from '../../shown.js'
 import type { Delivery } from './delivery.js'
@@ -91,6 +92,12 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
   value(i: number): T {
     const data = this.data(i)
     return this.#delivery.payloads.decodeMessage(this.#delivery.copies ? data.slice() : data) as T
+  }
+
+  /** The headers of message `i`. With another lifetime than `owned` they are copied at the first access. */
+  headers(i: number): MessageHeaders {
+    const at = this.#entry(i)
+    return this.#delivery.headers(this.#table[at] as number, this.#table[at + 1] as number)
   }
 
   /** Where message `i` begins in `bytes`. */

@@ -4,10 +4,13 @@
  * after the drain.
  */
 import type { PayloadCodec } from '../../codec/payload-codec.js'
+import { decodeHeaders, type MessageHeaders, NO_HEADERS } from '../../headers.js'
 import { BATCH_BEFORE } from '../../native.js'
 import type { Source } from '../sources.js'
 import type { ReaderContext } from './reader-context.js'
 
+/** How many bytes of headers a message has stands in so many bytes before it. */
+const HEADERS_BEFORE = 2
 const SEQUENCE_AT = 8
 const TIME_AT = 16
 const HIGH_WORD = 2 ** 32
@@ -27,6 +30,8 @@ export class Delivery {
   readonly #firstSequence: number
   readonly #firstTime: number
   #view: DataView | undefined = undefined
+  /** The headers that were read, by the offsets of their messages. */
+  #headers: Map<number, MessageHeaders> | undefined = undefined
 
   constructor(
     bytes: Uint8Array,
@@ -48,6 +53,20 @@ export class Delivery {
 
   data(offset: number, length: number): Uint8Array {
     return new Uint8Array(this.buffer, this.base + offset, length)
+  }
+
+  /** The headers of a message. They follow it. Before a message that came in pieces there is nothing, and nothing follows its headers. */
+  headers(offset: number, length: number): MessageHeaders {
+    const end = offset + length
+    const rest = this.bytes.byteLength - end
+    const size = offset === 0 ? rest : this.#frames().getUint16(offset - HEADERS_BEFORE, true)
+    // The length of a lease may be changed by its publisher at any time.
+    if (size === 0 || size > rest) return NO_HEADERS
+    const read = this.#headers?.get(offset)
+    if (read !== undefined) return read
+    const headers = decodeHeaders(new Uint8Array(this.buffer, this.base + end, size))
+    this.#headers = (this.#headers ?? new Map<number, MessageHeaders>()).set(offset, headers)
+    return headers
   }
 
   /** The sequence number of the message with this index in the batch whose frame lies at `batch`. */

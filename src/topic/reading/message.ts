@@ -4,6 +4,7 @@
  * messages for long, keep `data.slice()` instead.
  */
 import { Buffer } from 'node:buffer'
+import { type MessageHeaders, NO_HEADERS } from '../../headers.js'
 import { attempt, shown, type ShownOptions } from '../../shown.js'
 import type { Delivery } from './delivery.js'
 
@@ -21,6 +22,8 @@ export interface MessageJson<T> {
   readonly publisher: string
   /** The value. Bytes are a `Buffer`, which `JSON.stringify` writes as `{"type":"Buffer","data":[…]}`. */
   readonly value: T
+  /** Its headers, if it has some. */
+  readonly headers?: MessageHeaders
 }
 
 /**
@@ -70,6 +73,11 @@ export class Message<T = Uint8Array> {
     return this.#value as T
   }
 
+  /** The headers that its publisher has sent with it, decoded at the first access; an empty object if there are none. */
+  get headers(): MessageHeaders {
+    return this.#delivery.headers(this.#offset, this.#length)
+  }
+
   /**
    * The number of this message among those of its publisher, from 0, without gaps. If there is a gap between two
    * messages that you got, `'missed'` reports it.
@@ -114,13 +122,23 @@ export class Message<T = Uint8Array> {
   toJSON(): MessageJson<T> {
     const { sequence, time, publisher, service, value } = this
     const carried = (value as unknown) === this.data ? Buffer.from(this.data) : value
-    return { service, sequence, time: String(time), publisher, value: carried as T }
+    return { service, sequence, time: String(time), publisher, value: carried as T, ...this.#headersIfAny() }
   }
 
   /** What `console.log` shows. */
   [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
     const { sequence, time, publisher, service } = this
-    return shown('Message', { service, sequence, time, publisher, ...this.#content() }, depth, options)
+    return shown(
+      'Message',
+      { service, sequence, time, publisher, ...this.#headersIfAny(), ...this.#content() },
+      depth,
+      options,
+    )
+  }
+
+  #headersIfAny(): { headers?: MessageHeaders } {
+    const { headers } = this
+    return headers === NO_HEADERS ? {} : { headers }
   }
 
   /** The value; the bytes if there is no codec, or they are not what codec and schema expect. */

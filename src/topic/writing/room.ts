@@ -12,7 +12,7 @@ import type { Poller } from '../../wait/poller.js'
 import { TimeSlice } from '../../wait/time-slice.js'
 import { type Awaited, Waiter } from '../../wait/waiter.js'
 import { waitFor, type Waiting } from '../../wait/waiting.js'
-import { Write } from './write.js'
+import { type Headed, Write } from './write.js'
 
 const SWEEP_MS = 50
 /** Pause instructions between two checks of the core. */
@@ -72,11 +72,11 @@ export class Room implements Awaited {
   }
 
   /** Sends a message of any size; a message above `atOnce` bytes goes in pieces. It begins at once if no call is in line. */
-  write(data: Uint8Array, atOnce: number, signal: AbortSignal | undefined): Promise<void> {
+  write(data: Uint8Array, atOnce: number, signal: AbortSignal | undefined, headed?: Headed): Promise<void> {
     const { byteLength } = data
     // A message in pieces may begin in a full ring: nothing else would fit there, so it blocks nothing.
     const least = byteLength > atOnce ? 0 : byteLength
-    return this.#join(byteLength, least, new Write(this.#hot, data, byteLength > atOnce), signal)
+    return this.#join(byteLength, least, new Write(this.#hot, data, byteLength > atOnce, headed), signal)
   }
 
   wake(): void {

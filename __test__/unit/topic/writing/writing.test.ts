@@ -41,6 +41,9 @@ function scene() {
       state.sent.push(data.byteLength)
       return 1
     },
+    sendWith(data, headers) {
+      return hot.send(new Uint8Array(data.byteLength + headers))
+    },
     sendLarge(data, done) {
       if (state.broken) throw Object.assign(new Error('broken'), { code: 'ERR_RINGBELL_WINDOW_OPEN' })
       const piece = Math.min(data.byteLength - done, state.pieces, 100)

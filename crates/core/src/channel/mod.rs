@@ -23,7 +23,7 @@ mod stats;
 mod tests;
 mod want;
 
-pub use endpoint::{Channel, Incoming};
+pub use endpoint::{Channel, Incoming, Reply};
 pub use header::{HEADER, Header, Kind};
 pub use notice::{CloseReason, Drained, Notice};
 pub use options::{ChannelOptions, ConnectOptions, ServerOptions};

@@ -30,6 +30,8 @@ pub enum Drained {
         header: Header,
         /// Size of its data in bytes.
         bytes: usize,
+        /// Size of its headers in bytes. They come behind the data.
+        headers: usize,
     },
     /// The next message needs a slab with this many bytes.
     NeedSlab(usize),

@@ -91,6 +91,16 @@ impl Batch {
     }
 }
 
+/// The payload and the headers of a message in the slab that it was copied to. How long the headers are stands in the two
+/// bytes before the payload.
+#[inline]
+pub(crate) fn data_and_headers(slab: &[u8], entry: Entry) -> Option<(&[u8], &[u8])> {
+    let (before, message) = slab.split_at_checked(entry.offset as usize)?;
+    let (data, behind) = message.split_at_checked(entry.length as usize)?;
+    let headers = u16::from_le_bytes(*before.last_chunk()?);
+    Some((data, behind.get(..headers.into())?))
+}
+
 /// The result of spinning before sleeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SpinResult {

@@ -154,10 +154,10 @@ impl Writer {
         self.home.is_foreign()
     }
 
-    /// Sends one message of two parts. False: there is no room.
+    /// Sends one message that lies in parts. The last `headers` bytes of it are its headers. False: there is no room.
     #[inline]
-    pub(crate) fn send_parts(&mut self, parts: [&[u8]; 2]) -> bool {
-        let sent = self.producer.send_parts(parts, self.clock.now(), &mut self.readers);
+    pub(crate) fn send_parts<const N: usize>(&mut self, parts: [&[u8]; N], headers: u16) -> bool {
+        let sent = self.producer.send_parts(parts, headers, self.clock.now(), &mut self.readers);
         self.committed(sent)
     }
 
@@ -205,9 +205,10 @@ impl Writer {
         }
     }
 
-    /// Begins a message of any size, which is sent in pieces. False: such a message is not possible.
-    pub(crate) fn begin_large(&mut self, total: usize) -> bool {
-        self.producer.begin_large(total)
+    /// Begins a message of any size, which is sent in pieces. The last `headers` bytes of it are its headers. False: such
+    /// a message is not possible.
+    pub(crate) fn begin_large(&mut self, total: usize, headers: u16) -> bool {
+        self.producer.begin_large_with(total, headers)
     }
 
     /// How many bytes of the message in pieces are left. `None`: there is no such message.
@@ -215,8 +216,19 @@ impl Writer {
         self.producer.large_left()
     }
 
-    /// Sends the next piece of what is left. Returns how many bytes it sent; 0: there is no room.
-    pub(crate) fn push_large(&mut self, rest: &[u8]) -> usize {
+    /// Sends the next piece of what is left of the message that lies in these parts. Returns how many bytes it sent; 0:
+    /// there is no room.
+    pub(crate) fn push_large(&mut self, parts: &[&[u8]]) -> usize {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let mut sent = total - self.large_left().unwrap_or(0).min(total);
+        let mut rest: &[u8] = &[];
+        for part in parts {
+            if let Some(left) = part.get(sent..).filter(|left| !left.is_empty()) {
+                rest = left;
+                break;
+            }
+            sent -= part.len();
+        }
         let pushed = self.producer.push_large(rest, monotonic_ns(), &mut self.readers);
         self.ring(pushed.ring);
         pushed.bytes

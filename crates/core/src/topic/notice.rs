@@ -38,7 +38,7 @@ pub enum Drained {
     Large {
         /// Number of the source.
         source: u32,
-        /// Size of the message in bytes.
+        /// Size of its payload in bytes.
         bytes: usize,
         /// Its sequence number.
         sequence: u64,

@@ -15,6 +15,7 @@ mod bus_umask;
 mod bus_watch;
 mod channel;
 mod claims;
+mod headers;
 mod hostile_stream_peers;
 mod idle;
 mod listen;

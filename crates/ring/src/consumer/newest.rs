@@ -124,9 +124,10 @@ impl Consumer {
             }
             let message = Header::decode(frames.load(batch + BATCH_OVERHEAD as u64), self.data.capacity());
             return match message {
-                Some(Header::Message { payload })
-                    if end == head && BATCH_FIELDS + padded(payload) == body =>
+                Some(Header::Message { length, headers })
+                    if end == head && BATCH_FIELDS + padded(length) == body =>
                 {
+                    let payload = length - usize::from(headers);
                     let (sequence, time) = (frames.load(batch + 8), frames.load(batch + 16));
                     Look::Found(Found { end, batch, sequence, time, payload })
                 }

@@ -15,6 +15,7 @@ use crate::layout::Overflow;
 #[derive(Clone, Copy)]
 pub(super) struct Sending {
     total: usize,
+    headers: u16,
     done: usize,
 }
 
@@ -47,11 +48,18 @@ impl Producer {
     /// False, and nothing begins: another large message is on its way, the policy is not [`Overflow::Block`], or
     /// `total` is 0 or above [`MAX_LARGE`].
     pub fn begin_large(&mut self, total: usize) -> bool {
+        self.begin_large_with(total, 0)
+    }
+
+    /// As [`begin_large`](Self::begin_large). The last `headers` of the `total` bytes are the headers of the message. It
+    /// does not begin with more headers than bytes either.
+    pub fn begin_large_with(&mut self, total: usize, headers: u16) -> bool {
         let can = self.sending.is_none()
             && self.config.identity.overflow == Overflow::Block
-            && (1..=MAX_LARGE).contains(&total);
+            && (1..=MAX_LARGE).contains(&total)
+            && usize::from(headers) <= total;
         if can {
-            self.sending = Some(Sending { total, done: 0 });
+            self.sending = Some(Sending { total, headers, done: 0 });
         }
         can
     }
@@ -60,14 +68,14 @@ impl Producer {
     /// call sends one piece, so that readers can be rung while the next one is written. The last byte ends the message.
     #[allow(unsafe_code)]
     pub fn push_large(&mut self, rest: &[u8], now: u64, peers: &mut dyn Peers) -> Pushed {
-        let Some(Sending { total, done }) = self.sending else { return Pushed::default() };
+        let Some(Sending { total, headers, done }) = self.sending else { return Pushed::default() };
         let length = rest.len().min(total - done).min(max_piece(self.data.capacity()));
         if length == 0 || !self.make_room(BATCH_OVERHEAD + frame(length), now, Some(peers)) {
             return Pushed::default();
         }
         let at = self.head + BATCH_OVERHEAD as u64;
         let frames = self.data.frames;
-        frames.store(at, Header::Fragment { body: FRAGMENT_FIELDS + length }.encode());
+        frames.store(at, Header::Fragment { body: FRAGMENT_FIELDS + length, headers }.encode());
         frames.store(at + MESSAGE_OVERHEAD as u64, total as u64);
         frames.store(at + MESSAGE_OVERHEAD as u64 + 8, done as u64);
         // SAFETY: `make_room` moved `floor` past all bytes that are overwritten here (I4). A producer's mapping is
@@ -79,7 +87,7 @@ impl Producer {
         }
         let ring = self.publish(self.next_sequence - 1, frame(length), now);
         let whole = done + length == total;
-        self.sending = (!whole).then_some(Sending { total, done: done + length });
+        self.sending = (!whole).then_some(Sending { total, headers, done: done + length });
         let counters = &self.data.header().counters;
         add(&counters.messages, u64::from(whole));
         add(&counters.bytes, length as u64);

@@ -8,6 +8,29 @@ use ringbell_ring::{
 const MS: u64 = 1_000_000;
 
 #[test]
+fn headers_follow_the_payload_of_their_message() {
+    let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
+    let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+    let parts: [[&[u8]; 3]; 4] =
+        [[b"", b"", b""], [b"a", b"b", b""], [b"a", b"bc", b"headers"], [b"", b"", b"h"]];
+    for parts in parts {
+        let headers = parts[2].len() as u16;
+        assert!(committed(producer.send_parts(parts, headers, 0, &mut Everybody)));
+    }
+    let got = drain(&mut consumer).unwrap();
+    assert_eq!(got.len(), parts.len());
+    for (message, [first, second, headers]) in got.iter().zip(parts) {
+        assert_eq!(message.payload, [first, second].concat());
+        assert_eq!(message.headers, headers);
+    }
+    // Two headers of batches and of messages, and nothing for headers where there are none.
+    let before = producer.data().counters().head;
+    assert!(committed(producer.send_parts([&[0; 16], &[0; 8]], 8, 0, &mut Everybody)));
+    assert!(committed(producer.send(&[0; 24], 0, &mut Everybody)));
+    assert_eq!(producer.data().counters().head - before, 2 * (24 + 8 + 24));
+}
+
+#[test]
 fn messages_arrive_in_order_with_sequence_and_time() {
     let (memory, mut producer) = topic(4096, 4, Overflow::Block, 0);
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();

@@ -59,7 +59,7 @@ fn each_broken_rule_is_a_fault() {
     const FRAMES: usize = 4096;
     let batch = |body: u64| 2 << 32 | body;
     let message = |length: u64| 1 << 32 | length;
-    let cases: [(&str, &[(usize, u64)]); 11] = [
+    let cases: [(&str, &[(usize, u64)]); 13] = [
         ("head is not aligned", &[(128, 100)]),
         ("positions at the end of all numbers", &[(128, u64::MAX - 7), (256, u64::MAX - 15)]),
         ("floor above head", &[(128, 1 << 20), (256, 1 << 21)]),
@@ -70,6 +70,8 @@ fn each_broken_rule_is_a_fault() {
         ("a message where a batch should be", &[(FRAMES, message(16))]),
         ("a batch where a message should be", &[(FRAMES + 24, batch(40))]),
         ("a message reaches beyond its batch", &[(FRAMES + 24, message(17))]),
+        ("more headers than the message has bytes", &[(FRAMES + 24, 17 << 48 | message(16))]),
+        ("a batch with headers", &[(FRAMES, 8 << 48 | batch(40))]),
         ("a sequence went backwards", &[(FRAMES + 48 + 8, 0)]),
     ];
     for (what, words) in cases {
@@ -129,7 +131,7 @@ fn each_broken_rule_of_a_large_message_is_a_fault() {
     const SECOND: usize = 4096 + 64;
     let batch = |body: u64| 2 << 32 | body;
     let fragment = |body: u64| 3 << 32 | body;
-    let cases: [(&str, &[(usize, u64)]); 11] = [
+    let cases: [(&str, &[(usize, u64)]); 13] = [
         ("another length than before", &[(32, 33)]),
         ("a gap between two pieces", &[(40, 17), (32, 40)]),
         ("the first piece again", &[(40, 0)]),
@@ -138,6 +140,8 @@ fn each_broken_rule_of_a_large_message_is_a_fault() {
         ("an offset at the end of all numbers", &[(40, u64::MAX)]),
         ("a message of no believable length", &[(32, 1 << 62)]),
         ("a piece of nothing", &[(24, fragment(16))]),
+        ("other headers than before", &[(24, 8 << 48 | fragment(32))]),
+        ("more headers than the message has bytes", &[(24, 33 << 48 | fragment(32))]),
         ("a piece that is longer than its batch", &[(24, fragment(40))]),
         ("a batch with more than a piece", &[(0, batch(64))]),
         ("reaches beyond head", &[(0, batch(144)), (24, fragment(112)), (32, 112)]),
@@ -242,7 +246,7 @@ fn reading_survives_a_publisher_gone_mad() {
                         0 => random.next(),
                         1 => honest.wrapping_add(random.below(8192) * 8),
                         2 => honest.wrapping_sub(random.below(1024) * 8),
-                        _ => random.below(4096) | (1 + random.below(3)) << 32,
+                        _ => random.below(4096) | (1 + random.below(3)) << 32 | random.below(2) * 300 << 48,
                     };
                     memory.data_word(offset).store(word, Ordering::Relaxed);
                 }

@@ -83,6 +83,21 @@ fn every_length_arrives_as_it_was() {
 }
 
 #[test]
+fn its_headers_are_its_last_bytes_wherever_the_pieces_end() {
+    let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
+    let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+    let whole = payload(3 * PIECE);
+    for headers in [0, 1, 8, PIECE as u16, whole.len() as u16] {
+        assert!(producer.begin_large_with(whole.len(), headers));
+        assert_eq!(push(&mut producer, &whole, 0), whole.len());
+        let got = drain(&mut consumer).unwrap();
+        let (payload, behind) = whole.split_at(whole.len() - usize::from(headers));
+        assert_eq!((&got[0].payload[..], &got[0].headers[..]), (payload, behind));
+    }
+    assert!(!producer.begin_large_with(7, 8), "more headers than bytes");
+}
+
+#[test]
 fn nothing_else_is_sent_in_between() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();

@@ -40,8 +40,16 @@ enum Op {
 }
 
 enum Content {
-    Messages(Vec<usize>),
-    Piece { total: usize, offset: usize, length: usize },
+    /// Their lengths. A message that was sent alone may have headers.
+    Messages {
+        lengths: Vec<usize>,
+        headers: usize,
+    },
+    Piece {
+        total: usize,
+        offset: usize,
+        length: usize,
+    },
 }
 
 struct Batch {
@@ -134,6 +142,11 @@ fn byte(sequence: u64, at: usize) -> u8 {
     (sequence.wrapping_mul(0x9e37_79b9).wrapping_add(at as u64 * 7) >> 3) as u8
 }
 
+/// How many bytes of a message of this length are headers.
+fn headers_of(length: usize) -> u16 {
+    if length.is_multiple_of(3) { (length / 2).try_into().unwrap_or(u16::MAX) } else { 0 }
+}
+
 fn payload(sequence: u64, length: usize) -> Vec<u8> {
     part(sequence, 0, length)
 }
@@ -216,26 +229,28 @@ impl World {
         self.batches.push(Batch { start, end: start + bytes as u64, first, time: self.now, content });
     }
 
-    fn committed(&mut self, lengths: Vec<usize>) {
+    fn committed(&mut self, lengths: Vec<usize>, headers: u16) {
         let bytes = BATCH_OVERHEAD + lengths.iter().map(|&length| padded(length)).sum::<usize>();
         let first = self.sequence;
         self.sequence += lengths.len() as u64;
         self.messages += lengths.len() as u64;
         self.bytes += lengths.iter().sum::<usize>() as u64;
-        self.push(first, bytes, Content::Messages(lengths));
+        self.push(first, bytes, Content::Messages { lengths, headers: headers.into() });
     }
 
     fn send(&mut self, length: usize) {
         let length = length % (max_message(self.capacity) + 1);
         let mut alive = self.alive();
-        let sent = committed(self.producer.send(&payload(self.sequence, length), self.now, &mut alive));
+        let (message, headers) = (payload(self.sequence, length), headers_of(length));
+        let (first, second) = message.split_at(length - usize::from(headers));
+        let sent = committed(self.producer.send_parts([first, second], headers, self.now, &mut alive));
         // The model uses the subscribers that count afterwards. Which of them the publisher may evict or reclaim is
         // checked separately.
         let bytes = BATCH_OVERHEAD + padded(length);
         let sending = self.sending.is_some();
         assert_eq!(sent, !sending && self.fits(bytes), "a message of {length} bytes");
         if sent {
-            self.committed(vec![length]);
+            self.committed(vec![length], headers);
         } else {
             self.full += 1;
             if !sending {
@@ -245,7 +260,7 @@ impl World {
     }
 
     fn begin_large(&mut self, total: usize) {
-        let begun = self.producer.begin_large(total);
+        let begun = self.producer.begin_large_with(total, headers_of(total));
         assert_eq!(begun, self.sending.is_none() && self.overflow == Overflow::Block && total > 0);
         if begun {
             self.sending = Some(Sending { total, done: 0 });
@@ -323,7 +338,7 @@ impl World {
         let sent = self.producer.commit_span(&words, self.now);
         assert_eq!(sent.map(committed), (!lengths.is_empty()).then_some(true));
         if !lengths.is_empty() {
-            self.committed(lengths);
+            self.committed(lengths, 0);
         }
     }
 
@@ -364,11 +379,15 @@ impl World {
     fn compare(&self, subscriber: &mut Subscriber, messages: &[Got]) {
         for message in messages {
             let batch = &self.batches[subscriber.index];
-            let Content::Messages(lengths) = &batch.content else { panic!("a piece was read as a message") };
+            let Content::Messages { lengths, headers } = &batch.content else {
+                panic!("a piece was read as a message")
+            };
             let at = (subscriber.next - batch.first) as usize;
             assert_eq!(message.sequence, subscriber.next);
             assert_eq!(message.time, batch.time);
-            assert_eq!(message.payload, payload(subscriber.next, lengths[at]));
+            let mut expected = payload(subscriber.next, lengths[at]);
+            assert_eq!(message.headers, expected.split_off(lengths[at] - headers));
+            assert_eq!(message.payload, expected);
             subscriber.next += 1;
             subscriber.index += usize::from(at + 1 == lengths.len());
         }
@@ -376,7 +395,9 @@ impl World {
 
     fn size(&self, subscriber: &Subscriber) -> usize {
         let batch = &self.batches[subscriber.index];
-        let Content::Messages(lengths) = &batch.content else { panic!("a piece has no size of its own") };
+        let Content::Messages { lengths, .. } = &batch.content else {
+            panic!("a piece has no size of its own")
+        };
         padded(lengths[(subscriber.next - batch.first) as usize])
     }
 
@@ -431,6 +452,7 @@ impl World {
                 };
                 assert_eq!((large.sequence, large.time), (sequence, time));
                 assert_eq!((large.total, large.done), (total, done));
+                assert_eq!(large.headers, headers_of(total).into());
                 assert_eq!(subscriber.consumer.missed(), subscriber.missed);
             }
             Err(fault) => return self.evicted(subscriber, fault),

@@ -41,13 +41,15 @@ impl Input<'_> {
     /// A word that is likely to have an effect: near `around`, a small number, a header, an extreme, or anything.
     fn word(&mut self, around: u64) -> Option<u64> {
         let small = |input: &mut Self| Some(u64::from(input.byte()?) << 3);
-        Some(match self.byte()? % 9 {
+        Some(match self.byte()? % 10 {
             0 => around,
             1 => around.wrapping_add(small(self)?),
             2 => around.wrapping_sub(small(self)?),
             3 => small(self)?,
             4 => small(self)? | (1 << 32),
             5 => (small(self)? + 16) | (2 << 32),
+            // A message or a fragment with headers.
+            8 => small(self)? | u64::from(self.byte()? % 4) << 32 | u64::from(self.byte()?) << 48,
             6 => 1 << (self.byte()? % 64),
             7 => u64::MAX - u64::from(self.byte()?),
             _ => self.long()?,

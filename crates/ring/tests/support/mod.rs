@@ -165,6 +165,7 @@ pub struct Got {
     pub sequence: u64,
     pub time: u64,
     pub payload: Vec<u8>,
+    pub headers: Vec<u8>,
 }
 
 /// One read into a slab of `room` bytes with a table of `entries`.
@@ -187,10 +188,13 @@ pub fn got(read: Read, table: &[Entry], bytes: impl Fn(usize, usize) -> Vec<u8>)
             } else {
                 (word(entry.batch as usize + 8), word(entry.batch as usize + 16))
             };
+            let (offset, length) = (entry.offset as usize, entry.length as usize);
+            let headers = (word(offset - 8) >> 48) as usize;
             Got {
                 sequence: first + u64::from(entry.index),
                 time,
-                payload: bytes(entry.offset as usize, entry.length as usize),
+                payload: bytes(offset, length),
+                headers: bytes(offset + length, headers),
             }
         })
         .collect()
@@ -219,8 +223,9 @@ impl Gathering {
             done += bytes;
             assert_eq!(done + left, large.total);
             if left == 0 {
-                let payload = std::mem::take(&mut self.0);
-                return Ok(Some(Got { sequence: large.sequence, time: large.time, payload }));
+                let mut payload = std::mem::take(&mut self.0);
+                let headers = payload.split_off(large.total - large.headers);
+                return Ok(Some(Got { sequence: large.sequence, time: large.time, payload, headers }));
             }
         }
         Ok(None)

@@ -9,6 +9,7 @@ use ringbell_ring::{Fault, Large, MAX_LARGE, Piece};
 use super::Connection;
 use crate::channel::header::{HEADER, Header};
 use crate::error::{Error, Result};
+use crate::headers::Headers;
 
 /// Most bytes of a large message that one poll takes, so that other connections are not kept waiting.
 const MAX_BYTES_PER_POLL: usize = 4 << 20;
@@ -18,8 +19,10 @@ pub(super) struct Arriving {
     head: [u8; HEADER],
     /// Bytes of header and data that were read.
     done: usize,
-    /// Bytes of data in total.
+    /// Bytes of data in total, headers included.
     bytes: usize,
+    /// How many of them, at the end, are headers.
+    headers: usize,
     /// The data so far, for a receiver in Rust.
     collected: Vec<u8>,
 }
@@ -34,29 +37,30 @@ pub(in crate::channel) enum LargeProgress {
 
 impl Connection {
     /// Begins (`done` is 0) or continues a message of any size: sends as much of it as there is room for. Answers how
-    /// many bytes of the data have been sent. While another large message is on its way, it makes no progress.
+    /// many bytes of data and headers have been sent. While another large message is on its way, it makes no progress.
     pub(in crate::channel) fn send_large(
         &mut self,
         header: Header,
         data: &[u8],
+        headers: &Headers<'_>,
         done: usize,
     ) -> Result<usize> {
-        let total = HEADER.saturating_add(data.len());
-        let mut done = done.min(data.len());
+        let size = data.len().saturating_add(headers.as_bytes().len());
+        let total = HEADER.saturating_add(size);
         self.ensure_there()?;
         match self.sending {
-            Some(sending) if sending == (header, data.len()) => {}
+            Some(sending) if sending == (header, size) => {}
             // Another message is being sent.
-            Some(_) => return Ok(done),
-            None if self.duplex.writer.begin_large(total) => self.sending = Some((header, data.len())),
-            None => return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_LARGE - HEADER }),
+            Some(_) => return Ok(done.min(size)),
+            None if self.duplex.writer.begin_large(total, headers.size()) => {
+                self.sending = Some((header, size));
+            }
+            None => return Err(Error::MessageTooLarge { size, limit: MAX_LARGE - HEADER }),
         }
         let mut left = self.duplex.writer.large_left().unwrap_or(0);
         let head = header.encode();
         while left > 0 {
-            let sent = total - left;
-            let rest = if sent < HEADER { &head[sent..] } else { &data[sent - HEADER..] };
-            let pushed = self.duplex.writer.push_large(rest);
+            let pushed = self.duplex.writer.push_large(&[&head, data, headers.as_bytes()]);
             if pushed == 0 {
                 self.duplex.writer.note_full();
                 self.check_peer_cursor()?;
@@ -64,14 +68,13 @@ impl Connection {
             }
             left -= pushed;
         }
-        done = data.len() - left.min(data.len());
         if left == 0 {
             // As in `send`: all of it is in the ring, so a fault is only noted.
             _ = self.check_peer_cursor();
             self.wanted = None;
             self.sending = None;
         }
-        Ok(done)
+        Ok(size - left.min(size))
     }
 
     /// Gives up the large message that is being sent. The peer drops the part that it has.
@@ -85,14 +88,17 @@ impl Connection {
     pub(in crate::channel) fn arriving(
         &mut self,
         large: Large,
-    ) -> std::result::Result<Option<(Header, usize)>, Fault> {
+    ) -> std::result::Result<Option<(Header, usize, usize)>, Fault> {
         if large.done == 0 {
-            let Some(bytes) = large.total.checked_sub(HEADER) else {
+            let bytes = large.total.checked_sub(HEADER).filter(|bytes| large.headers <= *bytes);
+            let Some(bytes) = bytes else {
                 // Too short to have a header, as a small message may be. It is dropped.
                 self.duplex.reader.skip_large();
                 return Ok(None);
             };
-            self.arriving = Some(Arriving { head: [0; HEADER], done: 0, bytes, collected: Vec::new() });
+            let headers = large.headers;
+            self.arriving =
+                Some(Arriving { head: [0; HEADER], done: 0, bytes, headers, collected: Vec::new() });
         }
         let Some(arriving) = &mut self.arriving else {
             self.duplex.reader.skip_large();
@@ -108,10 +114,12 @@ impl Connection {
                 }
             }
         }
-        Ok(Header::decode(&arriving.head).map(|(header, _)| (header, arriving.bytes)))
+        let Arriving { head, bytes, headers, .. } = arriving;
+        Ok(Header::decode(head).map(|(header, _)| (header, *bytes - *headers, *headers)))
     }
 
-    /// Continues the large message whose header was taken: copies to `target`, which has room for all of its data.
+    /// Continues the large message whose header was taken: copies to `target`, which has room for all of its data and
+    /// headers.
     ///
     /// # Errors
     ///
@@ -151,19 +159,20 @@ impl Connection {
     }
 
     /// As `read_large`, but into the connection's own memory. That memory grows with the bytes that have come, not
-    /// with the announced size. Answers the message once it is complete.
+    /// with the announced size. Answers the message once it is complete: data and headers, and how long the data is.
     pub(in crate::channel) fn collect_large(
         &mut self,
-    ) -> std::result::Result<Option<(Header, Vec<u8>)>, Fault> {
+    ) -> std::result::Result<Option<(Header, Vec<u8>, usize)>, Fault> {
         let Some(arriving) = &mut self.arriving else { return Ok(None) };
         let header = Header::decode(&arriving.head).map(|(header, _)| header);
         let (bytes, mut there) = (arriving.bytes, arriving.done - HEADER);
+        let length = bytes - arriving.headers;
         let mut data = std::mem::take(&mut arriving.collected);
         loop {
             data.resize(bytes.min((there * 2).max(self.duplex.reader.capacity())), 0);
             there = match self.read_pieces(&mut data)? {
                 LargeProgress::Bytes(there) if there == bytes => {
-                    return Ok(header.map(|header| (header, data)));
+                    return Ok(header.map(|header| (header, data, length)));
                 }
                 LargeProgress::Bytes(there) => there,
                 LargeProgress::Gone => return Ok(None),

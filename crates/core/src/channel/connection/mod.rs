@@ -21,6 +21,7 @@ use super::parcel::{self, Parcel};
 use super::quota::Permit;
 use super::stats::ConnectionStats;
 use crate::error::{Error, Result};
+use crate::headers::Headers;
 use crate::port::{End, WriterState};
 use crate::reactor::Inbox;
 use crate::record::{Fallback, Record, Rung};
@@ -55,7 +56,7 @@ pub(super) struct Connection {
     /// The doorbell will not ring any more: the peer has let go of it or of one of two streams, or has sent something
     /// that is no ring of a doorbell.
     doorbell_closed: bool,
-    /// The large message that is being sent: its header, and the length of its data in bytes.
+    /// The large message that is being sent: its header, and the length of its data and headers in bytes.
     sending: Option<(Header, usize)>,
     /// The large message that is coming in.
     arriving: Option<Arriving>,
@@ -115,13 +116,15 @@ impl Connection {
 
     /// Sends one message. False means that there is no room.
     #[inline]
-    pub(super) fn send(&mut self, header: Header, data: &[u8]) -> Result<bool> {
-        let (size, limit) = (HEADER.saturating_add(data.len()), self.duplex.writer.max_message());
+    pub(super) fn send(&mut self, header: Header, data: &[u8], headers: &Headers<'_>) -> Result<bool> {
+        let size = data.len().saturating_add(headers.as_bytes().len());
+        let limit = self.max_message();
         if size > limit {
-            return Err(Error::MessageTooLarge { size: data.len(), limit: limit - HEADER });
+            return Err(Error::MessageTooLarge { size, limit });
         }
         self.ensure_there()?;
-        let sent = self.duplex.writer.send_parts([&header.encode(), data]);
+        let parts = [&header.encode(), data, headers.as_bytes()];
+        let sent = self.duplex.writer.send_parts(parts, headers.size());
         let checked = self.check_peer_cursor();
         if !sent {
             return checked.map(|()| false);
@@ -155,7 +158,8 @@ impl Connection {
         Err(error)
     }
 
-    /// Largest data of one message, in bytes.
+    /// Largest data of one message, headers included, in bytes.
+    #[inline]
     pub(super) fn max_message(&self) -> usize {
         self.duplex.writer.max_message() - HEADER
     }

@@ -36,7 +36,7 @@ use crate::sys::generation::Home;
 
 use receive::ReceiveBuffer;
 
-pub use receive::Incoming;
+pub use receive::{Incoming, Reply};
 
 /// An endpoint of two-way connections.
 pub struct Channel {

@@ -10,7 +10,8 @@ use super::Channel;
 use crate::channel::header::{Header, Kind};
 use crate::channel::notice::{Drained, Notice};
 use crate::error::{Error, Result};
-use crate::port::receive::{Batch, SPIN_ITERATIONS, SpinResult, spin_until};
+use crate::headers::Headers;
+use crate::port::receive::{Batch, SPIN_ITERATIONS, SpinResult, data_and_headers, spin_until};
 
 /// A received message. Its bytes were copied out of the ring, so no other process can change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,24 @@ pub struct Incoming<'a> {
     pub header: Header,
     /// What follows the header.
     pub data: &'a [u8],
+    headers: &'a [u8],
+}
+
+impl<'a> Incoming<'a> {
+    /// The headers that the peer has sent with it. Not to be confused with [`header`](Self::header), which every message has.
+    pub fn headers(&self) -> Headers<'a> {
+        Headers::from_bytes(self.headers)
+    }
+}
+
+/// The reply to a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reply {
+    /// Its data.
+    pub data: Vec<u8>,
+    /// The headers that the server has sent with it.
+    pub headers: Headers<'static>,
 }
 
 /// Largest message that is received, in bytes, unless the caller sets another limit.
@@ -32,8 +51,8 @@ const SOCKET_POLL_INTERVAL: u32 = 64;
 pub(super) struct ReceiveBuffer {
     batch: Batch,
     connection: u32,
-    /// A large message that is complete and was not handed out yet.
-    whole: Option<(u32, Header, Vec<u8>)>,
+    /// A large message that is complete and was not handed out yet: data and headers, and how long the data is.
+    whole: Option<(u32, Header, Vec<u8>, usize)>,
     /// The large message that was handed out last.
     given: Vec<u8>,
     spin: Duration,
@@ -57,9 +76,9 @@ impl ReceiveBuffer {
     /// `None` for a message that is too short to have a header.
     fn message(&self, index: usize) -> Option<Incoming<'_>> {
         let entry = self.batch.entry(index)?;
-        let message = self.batch.slab().get(entry.offset as usize..)?.get(..entry.length as usize)?;
+        let (message, headers) = data_and_headers(self.batch.slab(), entry)?;
         let (header, data) = Header::decode(message)?;
-        Some(Incoming { connection: self.connection, header, data })
+        Some(Incoming { connection: self.connection, header, data, headers })
     }
 }
 
@@ -86,9 +105,10 @@ impl Channel {
         if !self.peek()? {
             return Ok(None);
         }
-        if let Some((connection, header, data)) = self.received.whole.take() {
-            self.received.given = data;
-            return Ok(Some(Incoming { connection, header, data: &self.received.given }));
+        if let Some((connection, header, whole, length)) = self.received.whole.take() {
+            self.received.given = whole;
+            let (data, headers) = self.received.given.split_at(length);
+            return Ok(Some(Incoming { connection, header, data, headers }));
         }
         let index = self.received.batch.next();
         self.received.batch.advance_to(index + 1);
@@ -205,19 +225,36 @@ impl Channel {
         data: &[u8],
         deadline: Option<Instant>,
     ) -> Result<bool> {
-        let large = data.len() > self.max_message(connection)?;
+        self.send_whole_with(connection, header, data, &Headers::new(), deadline)
+    }
+
+    /// As [`send_whole`](Self::send_whole), with headers. A server sends those of a reply in this way.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_whole_with(
+        &mut self,
+        connection: u32,
+        header: Header,
+        data: &[u8],
+        headers: &Headers<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<bool> {
+        let size = data.len() + headers.as_bytes().len();
+        let large = size > self.max_message(connection)?;
         let mut done = 0;
         loop {
             let sent = if large {
-                done = self.send_large(connection, header, data, done)?;
-                done == data.len()
+                done = self.send_large_with(connection, header, data, headers, done)?;
+                done == size
             } else {
-                self.send(connection, header, data)?
+                self.send_with(connection, header, data, headers)?
             };
             if sent {
                 return Ok(true);
             }
-            if self.arm_room(connection, data.len() - done) {
+            if self.arm_room(connection, size - done) {
                 self.sleep(deadline)?;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -265,19 +302,36 @@ impl Channel {
     /// `ERR_RINGBELL_TIMEOUT`. `ERR_RINGBELL_PEER_GONE` when the connection ends before the reply has come.
     /// `ERR_RINGBELL_REFUSED` with the server's text when the request failed. The others as [`send`](Self::send).
     pub fn call(&mut self, connection: u32, id: u64, request: &[u8], timeout: Duration) -> Result<Vec<u8>> {
+        self.call_with(connection, id, request, &Headers::new(), timeout).map(|reply| reply.data)
+    }
+
+    /// As [`call`](Self::call), with headers, and with those of the reply.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub fn call_with(
+        &mut self,
+        connection: u32,
+        id: u64,
+        request: &[u8],
+        headers: &Headers<'_>,
+        timeout: Duration,
+    ) -> Result<Reply> {
         let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let late = || Error::Timeout { what: "a reply".into(), milliseconds };
         let deadline = Instant::now().checked_add(timeout);
         let aux = u32::try_from(milliseconds.max(1)).unwrap_or(0);
         let header = Header { aux, ..Header::new(Kind::Request, id) };
-        if !self.send_whole(connection, header, request, deadline)? {
+        if !self.send_whole_with(connection, header, request, headers, deadline)? {
             return Err(late());
         }
         loop {
             while let Some(incoming) = self.try_recv()? {
                 let ours = incoming.connection == connection && incoming.header.id == id;
                 if ours && incoming.header.kind == Kind::Reply as u8 {
-                    return Ok(incoming.data.to_vec());
+                    let headers = incoming.headers().into_owned();
+                    return Ok(Reply { data: incoming.data.to_vec(), headers });
                 }
                 if ours && incoming.header.kind == Kind::Error as u8 {
                     return Err(Error::Refused {
@@ -364,14 +418,14 @@ impl Channel {
         let count = if let Ok(Drained::Batch { count, .. }) = drained { count } else { 0 };
         self.received.batch.end(buffers, count);
         match drained? {
-            Drained::Large { connection, header, bytes } if self.is_unseen(header, bytes) => {
+            Drained::Large { connection, header, bytes, .. } if self.is_unseen(header, bytes) => {
                 self.skip_large(connection)?;
                 self.refuse(connection, header, bytes);
                 Ok(false)
             }
             Drained::Large { connection, .. } => {
                 let whole = self.collect_large(connection)?;
-                self.received.whole = whole.map(|(header, data)| (connection, header, data));
+                self.received.whole = whole.map(|(header, data, length)| (connection, header, data, length));
                 Ok(self.received.whole.is_some())
             }
             Drained::Batch { connection, .. } => {

@@ -71,10 +71,10 @@ impl Channel {
                 Ok(Read::Large(large)) => {
                     let number = connection.number;
                     match connection.arriving(large) {
-                        Ok(Some((header, bytes))) => {
+                        Ok(Some((header, bytes, headers))) => {
                             connection.idle = 0;
                             self.next = at + 1;
-                            return Ok(Drained::Large { connection: number, header, bytes });
+                            return Ok(Drained::Large { connection: number, header, bytes, headers });
                         }
                         Ok(None) => {
                             looked += 1;

@@ -14,6 +14,7 @@ use crate::channel::header::Header;
 use crate::channel::notice::{CloseReason, Notice};
 use crate::channel::parcel::Parcel;
 use crate::error::Result;
+use crate::headers::Headers;
 
 /// For at most this many ended connections, descriptors are kept until the caller takes them.
 const LEFTOVERS: usize = 64;
@@ -27,7 +28,23 @@ impl Channel {
     /// `ERR_RINGBELL_CORRUPT_PEER`, `ERR_RINGBELL_CLOSED` in a forked child.
     #[inline]
     pub fn send(&mut self, connection: u32, header: Header, data: &[u8]) -> Result<bool> {
-        let sent = self.connection(connection)?.send(header, data);
+        self.send_with(connection, header, data, &Headers::new())
+    }
+
+    /// As [`send`](Self::send), with headers. They count as part of the data.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn send_with(
+        &mut self,
+        connection: u32,
+        header: Header,
+        data: &[u8],
+        headers: &Headers<'_>,
+    ) -> Result<bool> {
+        let sent = self.connection(connection)?.send(header, data, headers);
         // The peer will probably answer, or a fault has to be reported.
         self.wake(connection);
         sent
@@ -69,7 +86,24 @@ impl Channel {
     ///
     /// As [`send`](Self::send).
     pub fn send_large(&mut self, connection: u32, header: Header, data: &[u8], done: usize) -> Result<usize> {
-        let sent = self.connection(connection)?.send_large(header, data, done);
+        self.send_large_with(connection, header, data, &Headers::new(), done)
+    }
+
+    /// As [`send_large`](Self::send_large), with headers: `done` and the answer count the bytes of the data and then those
+    /// of the headers ([`Headers::as_bytes`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_large_with(
+        &mut self,
+        connection: u32,
+        header: Header,
+        data: &[u8],
+        headers: &Headers<'_>,
+        done: usize,
+    ) -> Result<usize> {
+        let sent = self.connection(connection)?.send_large(header, data, headers, done);
         self.wake(connection);
         sent
     }
@@ -85,7 +119,7 @@ impl Channel {
     }
 
     /// Reads more of the large message that [`Drained::Large`](crate::channel::Drained::Large) told of. Copies what
-    /// has come of its data to `target`, which has exactly as many bytes as the message. Answers how many bytes are
+    /// has come of its data and headers to `target`, which has exactly as many bytes as both. Answers how many bytes are
     /// there by now. `None` means that the sender gave the message up, or that there is no such message.
     ///
     /// # Errors
@@ -116,7 +150,7 @@ impl Channel {
     }
 
     /// As `read_large`, but the connection keeps what has come until the message is complete.
-    pub(super) fn collect_large(&mut self, connection: u32) -> Result<Option<(Header, Vec<u8>)>> {
+    pub(super) fn collect_large(&mut self, connection: u32) -> Result<Option<(Header, Vec<u8>, usize)>> {
         match self.connection(connection)?.collect_large() {
             Ok(whole) => Ok(whole),
             Err(fault) => {

@@ -23,6 +23,7 @@ use super::options::PublisherOptions;
 use super::stats::{PublisherStats, SlotStats, TopicCounters};
 use crate::bus::{Announced, Announcement, Bus, new_id};
 use crate::error::{Error, Result};
+use crate::headers::Headers;
 use crate::port::stream::{StreamServer, StreamSource};
 use crate::port::{Doorbells, Guests, Writer};
 use crate::record::{
@@ -281,6 +282,40 @@ impl Publisher {
         self.ensure_ready()?;
         self.ensure_fits(payload.len())?;
         Ok(self.writer.send(payload))
+    }
+
+    /// As [`send`](Self::send), with headers. Payload and headers together have up to [`max_message`](Self::max_message)
+    /// bytes.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::Headers;
+    /// use ringbell::topic::{PublisherOptions, SubscriberOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+    /// let mut publisher = bus.publisher("ticks", PublisherOptions::default())?;
+    /// let mut subscriber = bus.subscriber("ticks", SubscriberOptions::default())?;
+    /// # subscriber.wait_attached(1, Some(Duration::from_secs(30)))?;
+    ///
+    /// let mut headers = Headers::new();
+    /// headers.insert("tenant", "acme")?;
+    /// publisher.send_with(b"tick 1", &headers)?;
+    ///
+    /// let message = subscriber.recv()?;
+    /// assert_eq!(message.data, b"tick 1");
+    /// assert_eq!(message.headers().get("tenant"), Some("acme"));
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn send_with(&mut self, payload: &[u8], headers: &Headers<'_>) -> Result<bool> {
+        self.ensure_ready()?;
+        self.ensure_fits(payload.len() + headers.as_bytes().len())?;
+        Ok(self.writer.send_parts([payload, headers.as_bytes()], headers.size()))
     }
 
     /// Largest payload of one message, in bytes. It is half of the ring, minus the headers.

@@ -11,6 +11,7 @@ use ringbell_ring::MAX_LARGE;
 
 use super::Publisher;
 use crate::error::{Error, Result};
+use crate::headers::Headers;
 use crate::record::Overflow;
 
 /// How often a writer looks for room before it sleeps. One look takes about a third of a microsecond. A subscriber
@@ -47,14 +48,29 @@ impl Publisher {
     ///
     /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN`, `ERR_RINGBELL_CLOSED` in a forked child.
     pub fn write(&mut self, payload: &[u8], timeout: Option<Duration>) -> Result<bool> {
+        self.write_with(payload, &Headers::new(), timeout)
+    }
+
+    /// As [`write`](Self::write), with headers. They count as part of the message.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub fn write_with(
+        &mut self,
+        payload: &[u8],
+        headers: &Headers<'_>,
+        timeout: Option<Duration>,
+    ) -> Result<bool> {
         self.ensure_ready()?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        if payload.len() <= self.max_message() {
-            return Ok(self.soon_room(payload.len(), deadline)? && self.send(payload)?);
+        let total = payload.len() + headers.as_bytes().len();
+        if total <= self.max_message() {
+            return Ok(self.soon_room(total, deadline)? && self.send_with(payload, headers)?);
         }
         let mut done = 0;
-        while done < payload.len() {
-            let pushed = self.push_large(payload, done)?;
+        while done < total {
+            let pushed = self.push_large_with(payload, headers, done)?;
             if pushed == done {
                 let room = self.soon_room(0, deadline);
                 if !matches!(room, Ok(true)) {
@@ -85,10 +101,21 @@ impl Publisher {
     /// As [`write`](Self::write). `ERR_RINGBELL_INVALID_OPTION` when `message` and `done` do not go on with the
     /// message that was begun.
     pub fn push_large(&mut self, message: &[u8], done: usize) -> Result<usize> {
+        self.push_large_with(message, &Headers::new(), done)
+    }
+
+    /// As [`push_large`](Self::push_large), with headers: `done` counts the bytes of the message and then those of its
+    /// headers ([`Headers::as_bytes`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`push_large`](Self::push_large).
+    pub fn push_large_with(&mut self, message: &[u8], headers: &Headers<'_>, done: usize) -> Result<usize> {
         self.ensure_ready()?;
+        let total = message.len() + headers.as_bytes().len();
         match self.writer.large_left() {
-            Some(left) if message.len().checked_sub(left) == Some(done) => {}
-            None if done == 0 => self.begin_large(message.len())?,
+            Some(left) if total.checked_sub(left) == Some(done) => {}
+            None if done == 0 => self.begin_large(total, headers.size())?,
             left => {
                 return Err(Error::InvalidOption {
                     option: "done",
@@ -100,7 +127,7 @@ impl Publisher {
                 });
             }
         }
-        Ok(done + self.writer.push_large(&message[done..]))
+        Ok(done + self.writer.push_large(&[message, headers.as_bytes()]))
     }
 
     /// Gives up the message that [`push_large`](Self::push_large) began. If a piece of it was sent, subscribers drop
@@ -111,12 +138,12 @@ impl Publisher {
         }
     }
 
-    fn begin_large(&mut self, size: usize) -> Result<()> {
+    fn begin_large(&mut self, size: usize, headers: u16) -> Result<()> {
         let limit = if self.overflow() == Overflow::Block { MAX_LARGE } else { self.max_message() };
         if size > limit {
             return Err(Error::MessageTooLarge { size, limit });
         }
-        if !self.writer.begin_large(size) {
+        if !self.writer.begin_large(size, headers) {
             let rule = "it must be at least 1 byte, on a block topic; send others at once".to_owned();
             return Err(Error::InvalidOption { option: "message", value: format!("{size} bytes"), rule });
         }

@@ -159,7 +159,7 @@ impl Subscriber {
         }
     }
 
-    /// The bytes of the message that [`Drained::Large`] told of. After this call, what comes behind it can be
+    /// The bytes of the message that [`Drained::Large`] told of, and then those of its headers. After this call, what comes behind it can be
     /// drained.
     pub fn take_large(&mut self) -> Option<Vec<u8>> {
         self.large.take().map(|(_, message)| message)

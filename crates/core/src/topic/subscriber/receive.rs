@@ -11,7 +11,8 @@ use ringbell_ring::{BATCH_OVERHEAD, Entry};
 
 use super::Subscriber;
 use crate::error::{Error, Result};
-use crate::port::receive::{Batch, SPIN_ITERATIONS, SpinResult, spin_until};
+use crate::headers::Headers;
+use crate::port::receive::{Batch, SPIN_ITERATIONS, SpinResult, data_and_headers, spin_until};
 use crate::topic::acks::AckMode;
 use crate::topic::notice::Drained;
 
@@ -28,6 +29,14 @@ pub struct Message<'a> {
     pub source: u32,
     /// Whether an earlier holder of the durable name may have seen it.
     pub redelivered: bool,
+    headers: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// The headers that its publisher has sent with it.
+    pub fn headers(&self) -> Headers<'a> {
+        Headers::from_bytes(self.headers)
+    }
 }
 
 /// What was received and not yet handed out.
@@ -63,8 +72,10 @@ impl ReceiveBuffer {
     #[inline]
     fn message(&self, index: usize) -> Option<Message<'_>> {
         let entry = self.batch.entry(index)?;
-        let bytes = self.large.as_deref().unwrap_or(self.batch.slab());
-        let data = bytes.get(entry.offset as usize..)?.get(..entry.length as usize)?;
+        let (data, headers) = match &self.large {
+            None => data_and_headers(self.batch.slab(), entry)?,
+            Some(whole) => whole.split_at_checked(entry.length as usize)?,
+        };
         let (first, time) = match entry.batch {
             Entry::CONTINUED => (self.batch_sequence, self.batch_time),
             batch => {
@@ -74,7 +85,7 @@ impl ReceiveBuffer {
         };
         let sequence = first.wrapping_add(entry.index.into());
         let redelivered = sequence < self.redelivered_below;
-        Some(Message { data, sequence, time, source: self.source, redelivered })
+        Some(Message { data, sequence, time, source: self.source, redelivered, headers })
     }
 }
 

@@ -84,7 +84,8 @@ impl Subscriber {
                     Ok(Gathered::Whole(message)) => {
                         let (sequence, time) = (large.sequence, large.time);
                         let source = self.received_from(index);
-                        let told = Drained::Large { source, bytes: large.total, sequence, time };
+                        let bytes = large.total - large.headers;
+                        let told = Drained::Large { source, bytes, sequence, time };
                         self.large = Some((told, message));
                         return Ok(told);
                     }
