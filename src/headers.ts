@@ -172,7 +172,7 @@ export function decodeHeaders(bytes: Uint8Array): MessageHeaders {
   if (bytes.byteLength === 0) return NO_HEADERS
   const copy = Buffer.from(bytes)
   const headers = Object.create(null) as Record<string, string>
-  for (let at = 0; at + LENGTHS <= copy.byteLength; ) {
+  for (let at = 0; at + LENGTHS <= copy.byteLength;) {
     const value = at + LENGTHS + copy.readUInt16LE(at)
     const end = value + copy.readUInt16LE(at + 2)
     if (value === at + LENGTHS || end > copy.byteLength) break

@@ -103,7 +103,11 @@ test('pub sends headers with each message, also with one in pieces, and sub show
   await attached(stage, 'headed', 2)
   pub.process.stdin.end(`one\n${'x'.repeat(5000)}\n`)
   t.is((await pub.end).code, 0)
-  const messages = (await sub.end).stdout.toString().trim().split('\n').map((line) => JSON.parse(line) as object)
+  const messages = (await sub.end).stdout
+    .toString()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as object)
   const headers = { tenant: 'acme', kind: 'a b' }
   t.like(messages, { 0: { text: 'one', headers }, 1: { text: 'x'.repeat(5000), headers }, length: 2 })
   t.regex((await shown.end).stdout.toString(), /  headed  \[tenant=acme kind=a b\]  one\n/)

@@ -108,7 +108,11 @@ test.serial('headers of the user come first, and what finds no room is left out'
   const baggage = propagation.createBaggage({ user: { value: 'x'.repeat(3000) } })
   const active = propagation.setBaggage(context.active(), baggage)
   const send = (headers: Record<string, string>): void =>
-    void inTrace(5, () => context.with(propagation.setBaggage(context.active(), baggage), () => publisher.send(Uint8Array.of(1), { headers })))
+    void inTrace(5, () =>
+      context.with(propagation.setBaggage(context.active(), baggage), () =>
+        publisher.send(Uint8Array.of(1), { headers }),
+      ),
+    )
   t.truthy(propagation.getBaggage(active))
   send({ traceparent: 'mine' })
   const mine = await subscriber.receive()
@@ -123,7 +127,8 @@ test.serial('headers of the user come first, and what finds no room is left out'
 test('the library loads nothing of OpenTelemetry, and without that package its import says what is missing', (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'ringbell-tracing-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
-  for (const path of ['index.js', 'package.json', 'dist']) cpSync(join(ROOT, path), join(folder, path), { recursive: true })
+  for (const path of ['index.js', 'package.json', 'dist'])
+    cpSync(join(ROOT, path), join(folder, path), { recursive: true })
   const script = `import(process.argv[1])
     .then(() => import(process.argv[2]))
     .catch(({ code, message }) => console.log(code, message))`

@@ -17,7 +17,18 @@ import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
 import { type Place, Places } from './places.js'
 import { encodeFailure, encodeRefusal } from './remote-error.js'
-import { FLAGS_AT, HEADERS_AT, HEADERS_IN_FLAGS, KIND, NOT_BEGUN, NOT_PRIMARY, RETRIED, STREAM, TERM_OVER, VOID } from './wire.js'
+import {
+  FLAGS_AT,
+  HEADERS_AT,
+  HEADERS_IN_FLAGS,
+  KIND,
+  NOT_BEGUN,
+  NOT_PRIMARY,
+  RETRIED,
+  STREAM,
+  TERM_OVER,
+  VOID,
+} from './wire.js'
 
 /** What a handler gets besides the request. */
 export interface CallContext<C> {

@@ -117,7 +117,10 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     if (options !== undefined) checkPush(options)
     this.#life.assertOpen()
     if (this.size >= this.#limit) return false
-    this.#accept(new Job(this.#jobHost, contentOf(this.#payloads.encodeMessage(value), outgoing(options?.headers))), options?.delay)
+    this.#accept(
+      new Job(this.#jobHost, contentOf(this.#payloads.encodeMessage(value), outgoing(options?.headers))),
+      options?.delay,
+    )
     return true
   }
 

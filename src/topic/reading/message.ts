@@ -128,7 +128,12 @@ export class Message<T = Uint8Array> {
   /** What `console.log` shows. */
   [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
     const { sequence, time, publisher, service } = this
-    return shown('Message', { service, sequence, time, publisher, ...this.#headersIfAny(), ...this.#content() }, depth, options)
+    return shown(
+      'Message',
+      { service, sequence, time, publisher, ...this.#headersIfAny(), ...this.#content() },
+      depth,
+      options,
+    )
   }
 
   #headersIfAny(): { headers?: MessageHeaders } {
