@@ -32,26 +32,39 @@ export const NO_HEADERS: MessageHeaders = Object.freeze(Object.create(null) as M
 
 export const MOST_HEADERS = 64
 export const MOST_HEADER_BYTES = 8192
-const LONGEST_NAME = 256
 /** Bytes before each name and value: the length of both. */
 const LENGTHS = 4
 
-/** 1 for each character of a name. */
-const OF_NAMES = new Uint8Array(128)
-for (const char of "abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~") OF_NAMES[char.charCodeAt(0)] = 1
+const NAME = /^[a-z0-9!#$%&'*+\-.^_`|~]{1,256}$/
+/** Control characters but for the tab. */
+// oxlint-disable-next-line no-control-regex
+const CONTROL = /[\0-\x08\x0a-\x1f\x7f]/
+const NAME_RULE = "must have names of 1 to 256 characters: a to z, 0 to 9 and !#$%&'*+-.^_`|~"
+const SIZE_RULE = `must take at most ${MOST_HEADER_BYTES} bytes together`
 
-const TAB = 9
-const SPACE = 32
-const DELETE = 127
+const encoder = new TextEncoder()
+
+/** A header that is in a table. */
+interface Written {
+  readonly name: string
+  value: string
+  /** Where it begins. */
+  readonly at: number
+  /** Where its value begins. */
+  readonly begin: number
+  /** The table from there on. */
+  readonly rest: Uint8Array
+  /** Where it ends. */
+  end: number
+}
 
 /**
- * Bytes into which headers are written. It remembers what it has written last, so headers that are sent again and again are
- * written once. An object whose strings have changed is written again.
+ * Bytes into which headers are written. It remembers what it has written last: what is sent again with other values, or with the
+ * same ones, is not written again as far as it is the same.
  */
 export class HeaderTable {
   readonly #bytes: Uint8Array
-  #names: string[] = []
-  #values: string[] = []
+  #written: Written[] = []
   #size = 0
 
   /** `bytes`: room for `MOST_HEADER_BYTES`. */
@@ -66,98 +79,81 @@ export class HeaderTable {
    */
   write(headers: MessageHeaders): number {
     if (this.#has(headers)) return this.#size
-    this.#forget()
     if (typeof headers !== 'object' || headers === null || Array.isArray(headers))
       throw invalid('headers', headers, 'must be an object of strings')
+    const written = this.#written
+    let count = 0
     let at = 0
-    for (const [name, value] of Object.entries(headers)) {
-      if (value === undefined) continue
-      if (this.#names.length === MOST_HEADERS) throw this.#wrong(headers, `must have at most ${MOST_HEADERS} headers`)
-      at = this.#put(name, value, at, headers)
-      this.#names.push(name)
-      this.#values.push(value)
+    try {
+      for (const name in headers) {
+        const value = headers[name]
+        if (value === undefined || !Object.hasOwn(headers, name)) continue
+        const last = written[count]
+        if (last?.name !== name || last.at !== at) written[count] = this.#begin(name, at, headers, count)
+        const one = written[count] as Written
+        if (one.value !== value) this.#setValue(one, value, headers)
+        at = one.end
+        count++
+      }
+    } catch (error) {
+      this.#written = []
+      throw error
     }
+    // What lies behind may be overwritten by what comes next.
+    written.length = count
     return (this.#size = at)
   }
 
   /** Puts bytes there that were written before. */
   load(bytes: Uint8Array): void {
-    this.#forget()
+    this.#written = []
     this.#bytes.set(bytes)
   }
 
   /** A copy of what is written. */
-  written(headers: MessageHeaders): Uint8Array {
+  encoded(headers: MessageHeaders): Uint8Array {
     return this.#bytes.slice(0, this.write(headers))
   }
 
+  /** Whether the table holds just these: cheaper than to look for the first that differs. */
   #has(headers: MessageHeaders): boolean {
-    const { length } = this.#names
-    if (length === 0) return false
+    const written = this.#written
     let index = 0
     for (const name in headers) {
-      if (name !== this.#names[index] || headers[name] !== this.#values[index]) return false
-      index++
+      const one = written[index++]
+      if (one === undefined || one.name !== name || one.value !== headers[name]) return false
     }
-    return index === length
+    return index > 0 && index === written.length
   }
 
-  #forget(): void {
-    this.#names = []
-    this.#values = []
-    this.#size = 0
-  }
-
-  #put(name: string, value: unknown, at: number, headers: MessageHeaders): number {
+  /** Writes the name. The value is empty so far. */
+  #begin(name: string, at: number, headers: MessageHeaders, count: number): Written {
+    if (!NAME.test(name)) throw invalid('headers', name, NAME_RULE)
+    if (count === MOST_HEADERS) throw invalid('headers', headers, `must have at most ${MOST_HEADERS} headers`)
+    const begin = at + LENGTHS
+    const end = begin + name.length
+    if (end > MOST_HEADER_BYTES) throw invalid('headers', headers, SIZE_RULE)
     const bytes = this.#bytes
-    const { length } = name
-    if (length === 0 || length > LONGEST_NAME) throw this.#wrong(name, NAME_RULE)
-    if (typeof value !== 'string') throw this.#wrong(value, `must be a string`, name)
-    // A character has one byte at least. The bytes of others are counted when they are written.
-    if (at + LENGTHS + length + value.length > MOST_HEADER_BYTES) throw this.#wrong(headers, SIZE_RULE)
-    const from = at + LENGTHS
-    for (let index = 0; index < length; index++) {
-      const code = name.charCodeAt(index)
-      if (OF_NAMES[code] !== 1) throw this.#wrong(name, NAME_RULE)
-      bytes[from + index] = code
-    }
-    const begin = from + length
-    const size = this.#putValue(value, begin, name)
-    if (size < 0) throw this.#wrong(headers, SIZE_RULE)
-    bytes[at] = length
-    bytes[at + 1] = length >>> 8
-    bytes[at + 2] = size
-    bytes[at + 3] = size >>> 8
-    return begin + size
+    encoder.encodeInto(name, bytes.subarray(begin))
+    bytes.set([name.length, name.length >>> 8, 0, 0], at)
+    return { name, value: '', at, begin: end, rest: bytes.subarray(end, MOST_HEADER_BYTES), end }
   }
 
-  /** Returns how many bytes it takes; -1 if there is no room for them. */
-  #putValue(value: string, begin: number, name: string): number {
-    const bytes = this.#bytes
-    const { length } = value
-    let more = false
-    for (let index = 0; index < length; index++) {
-      const code = value.charCodeAt(index)
-      if ((code < SPACE && code !== TAB) || code === DELETE)
-        throw this.#wrong(value, 'must have no control characters', name)
-      if (code > DELETE) more = true
-      bytes[begin + index] = code
-    }
-    if (!more) return length
-    const text = Buffer.from(value)
-    if (begin + text.byteLength > MOST_HEADER_BYTES) return -1
-    bytes.set(text, begin)
-    return text.byteLength
-  }
-
-  #wrong(value: unknown, rule: string, name?: string): Error {
-    this.#forget()
-    return invalid(name === undefined ? 'headers' : `headers[${JSON.stringify(name)}]`, value, rule)
+  #setValue(one: Written, value: unknown, headers: MessageHeaders): void {
+    if (typeof value !== 'string') throw invalid(pathOf(one), value, 'must be a string')
+    if (CONTROL.test(value)) throw invalid(pathOf(one), value, 'must have no control characters')
+    const { read, written } = encoder.encodeInto(value, one.rest)
+    if (read < value.length) throw invalid('headers', headers, SIZE_RULE)
+    this.#bytes[one.at + 2] = written
+    this.#bytes[one.at + 3] = written >>> 8
+    one.value = value
+    one.end = one.begin + written
   }
 }
 
-const NAME_RULE = "must have names of 1 to 256 characters: a to z, 0 to 9 and !#$%&'*+-.^_`|~"
-const SIZE_RULE = `must take at most ${MOST_HEADER_BYTES} bytes together`
+function pathOf({ name }: Written): string {
+  return `headers[${JSON.stringify(name)}]`
+}
 
 let table: HeaderTable | undefined
 
@@ -168,7 +164,7 @@ let table: HeaderTable | undefined
  */
 export function encodeHeaders(headers: MessageHeaders): Uint8Array {
   table ??= new HeaderTable(new Uint8Array(MOST_HEADER_BYTES))
-  return table.written(headers)
+  return table.encoded(headers)
 }
 
 /** What these bytes say. They are copied first: they may lie in memory that a peer can write. */

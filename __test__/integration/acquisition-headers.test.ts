@@ -1,7 +1,7 @@
 /** Headers on every rung: of messages in every lifetime and size, of calls and their replies, of connections, and of jobs. */
 import { inspect } from 'node:util'
 import test from 'ava'
-import { type Envelope, RingbellError, type Message, type MessageHeaders } from 'ringbell'
+import type { Envelope, Message, MessageHeaders, RingbellError } from 'ringbell'
 import { blob, isBlob } from '../fixtures/blob.mjs'
 import { codeOf, place, until } from '../helpers/place.js'
 import { lifetimes, rungs } from '../helpers/rungs.js'

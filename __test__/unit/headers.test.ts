@@ -38,7 +38,7 @@ test('a name of an object’s own members is a name like any other', (t) => {
   ])
   Object.defineProperty(sent, '__proto__', { value: '1', enumerable: true })
   const headers = decodeHeaders(encodeHeaders(sent))
-  t.deepEqual(Object.entries(headers).sort(), [
+  t.deepEqual(Object.entries(headers), [
     ['__proto__', '1'],
     ['constructor', '2'],
   ])

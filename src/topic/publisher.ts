@@ -174,7 +174,7 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     const headers = outgoing(options?.headers)
     if (headers === undefined) await this.#room.write(data, this.maxMessage, options?.signal)
     else {
-      const block = this.#table.written(headers)
+      const block = this.#table.encoded(headers)
       const headed = { table: this.#table, size: block.byteLength }
       await this.#room.write(joined(data, block), this.maxMessage, options?.signal, headed)
     }

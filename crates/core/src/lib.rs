@@ -137,7 +137,7 @@
 //!
 //! This crate: the bus (announce, find, watch, gc, doctor), topics with every overflow policy, batches, loans, leases,
 //! large messages, acknowledgements and durable positions, access for other users; channels with connections, messages
-//! of any size, descriptors, and a blocking call; [locks, semaphores, flags and sharded mutexes](sync) between processes;
+//! of any size, descriptors, and a blocking call; [headers](Headers) of messages, requests and replies; [locks, semaphores, flags and sharded mutexes](sync) between processes;
 //! [members](group) of service groups, and subscribers that follow the primary.
 //!
 //! Only the npm package `ringbell`: clients by service name with routing and reconnection, many calls in flight with
