@@ -7,6 +7,7 @@ import {
   lstatSync,
   mkdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
@@ -74,6 +75,21 @@ test('what a killed process left half done is used by the next one', async (t) =
   t.teardown(() => server.close())
   t.true(await canConnect(path))
   t.false(existsSync(join(path, '../.api.sock.new')))
+})
+
+test('a directory that was removed and made anew, as RuntimeDirectory is, belongs to the next server', async (t) => {
+  const directory = join(folder(t), 'run')
+  const path = join(directory, 'api.sock')
+  mkdirSync(directory)
+  const [old, next] = [createServer(), createServer()]
+  t.teardown(() => next.close())
+  await listenUnix(old, path)
+  rmSync(directory, { recursive: true })
+  mkdirSync(directory)
+  await listenUnix(next, path)
+  old.close()
+  await once(old, 'close')
+  t.true(await canConnect(path), 'the old one removes only its own file')
 })
 
 asRoot('what belongs to another user is neither replaced nor trusted', async (t) => {

@@ -64,7 +64,7 @@ test('without a command it announces what runs already, and follows its health',
   t.regex(taken.stderr, /Another program listens on http:\/\/127\.0\.0\.1:\d+ already/)
   const announcing = stage.start(['announce', 'api', '--port', String(port), '--health', '10ms', '--endpoint', 'rpc'])
   const shown = await stage.run(['resolve', 'api', 'rpc', '--timeout', '1m'])
-  t.is(shown.stdout.toString(), `127.0.0.1:${port}\n`)
+  t.deepEqual([shown.stdout.toString(), shown.stderr], [`127.0.0.1:${port}\n`, ''])
   server.close()
   await once(server, 'close')
   let resolved

@@ -5,6 +5,7 @@ import { translated } from '../errors.js'
 import { invalid } from '../invalid.js'
 import { binding } from '../native.js'
 import { onAbort, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { lastLook } from '../wait/last-look.js'
 import { addressOf, type PortTarget, targetOf } from './address.js'
 
 /** How long a connect test may take. */
@@ -38,11 +39,13 @@ async function accepts(target: PortTarget, timeout: number, signal: AbortSignal 
   const { connect } = await import('node:net')
   return new Promise((resolve, reject) => {
     const socket = connect({ ...target })
-    const timer = setTimeout(() => end(() => resolve(false)), timeout)
+    let callOff: (() => void) | undefined
+    const timer = setTimeout(() => (callOff = lastLook(() => end(() => resolve(false)))), timeout)
     const forget = onAbort(signal, (error) => end(() => reject(error)))
     const end = (settle: () => void): void =>
       inSteps(
         () => clearTimeout(timer),
+        () => callOff?.(),
         forget,
         () => void socket.destroy(),
         settle,

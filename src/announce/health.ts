@@ -4,6 +4,7 @@
  */
 import { debug } from '../diagnostics.js'
 import { reason } from '../errors.js'
+import { lastLook } from '../wait/last-look.js'
 import { targetOf } from './address.js'
 import { canConnect } from './connect-test.js'
 import type { Health, HealthOptions } from './options.js'
@@ -67,13 +68,16 @@ export class HealthRounds {
     if (this.#pending) return false
     const limit = new AbortController()
     const signal = AbortSignal.any([this.#ended.signal, limit.signal])
-    const timer = setTimeout(() => limit.abort(), this.#timeout)
+    let callOff: (() => void) | undefined
+    // The answer may have arrived, and wait behind this timer.
+    const timer = setTimeout(() => (callOff = lastLook(() => limit.abort())), this.#timeout)
     if (!waiting) timer.unref()
     const late = new Promise<false>((resolve) => signal.addEventListener('abort', () => resolve(false), { once: true }))
     try {
       return await Promise.race([late, this.#answer(signal)])
     } finally {
       clearTimeout(timer)
+      callOff?.()
     }
   }
 

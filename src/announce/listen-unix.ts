@@ -12,6 +12,7 @@ import { RingbellError, translated } from '../errors.js'
 import { invalid } from '../invalid.js'
 import { binding } from '../native.js'
 import { isServer, rememberAddress } from './address.js'
+import { warn } from './warning.js'
 
 /** The process at the other end of a Unix socket, as the kernel knew it when it connected. */
 export interface SocketPeer {
@@ -81,7 +82,7 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
   )
   const over = (): void => {
     const failure = failureOf(() => listener.close())
-    if (failure !== undefined) debug('removing the socket of a server: %s', failure)
+    if (failure !== undefined) warn('The socket of a server that has closed cannot be removed', failure)
   }
   try {
     await listenOn(

@@ -5,11 +5,11 @@
 import { once } from 'node:events'
 import type { Server } from 'node:net'
 import { failureOf, inSteps } from '../closing.js'
-import { debug } from '../diagnostics.js'
 import { RingbellError } from '../errors.js'
 import { addressOfServer } from './address.js'
 import { HealthRounds } from './health.js'
 import { endpointsOf, type EndpointAddress, type Health, type HealthOptions } from './options.js'
+import { warn } from './warning.js'
 
 /** The options that are read here. */
 export interface Offering {
@@ -83,7 +83,7 @@ export class Offered {
     this.#rounds?.begin((health) => {
       this.#note(health)
       const failure = failureOf(() => host.write(this.fields))
-      if (failure !== undefined) debug('the health of a service cannot be told: %s', failure)
+      if (failure !== undefined) warn('The health of an announced service cannot be told', failure)
     })
   }
 
@@ -121,7 +121,7 @@ function closed(): RingbellError {
 /** Nobody waits for this: it is the event of a server. */
 function withdraw(host: OfferedHost): void {
   const failure = failureOf(() => host.closeNow())
-  if (failure !== undefined) debug('withdrawing a service whose server has closed: %s', failure)
+  if (failure !== undefined) warn('A service whose server has closed cannot be withdrawn', failure)
 }
 
 function isText(value: unknown): value is string {

@@ -1,4 +1,5 @@
 /** `ringbell resolve <name> [endpoint]`: prints where a service can be reached, for scripts. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Command } from 'commander'
 import type { Endpoint, Target } from '../../index.js'
 import { DURATIONS, parseDuration } from '../figures.js'
@@ -6,9 +7,12 @@ import { withExamples } from '../manual.js'
 import { runSession, type Session } from '../session.js'
 
 interface ResolveCommandOptions {
-  all?: true
+  all?: boolean
   timeout?: number
 }
+
+/** Milliseconds between two looks at the view of the bus, which takes no system call. */
+const LOOK_MS = 20
 
 export function resolve(): Command {
   const command = new Command('resolve')
@@ -20,7 +24,11 @@ export function resolve(): Command {
     .argument('<service>', 'service name')
     .argument('[endpoint]', 'name of the endpoint', 'http')
     .option('--all', 'every instance, a line for each; also those whose health check fails')
-    .option('-t, --timeout <duration>', `wait this long for an instance (exit code 3) ${DURATIONS}`, parseDuration)
+    .option(
+      '-t, --timeout <duration>',
+      `wait this long for one that can be chosen (exit code 3) ${DURATIONS}`,
+      parseDuration,
+    )
   return withExamples(command, [
     'curl --unix-socket "$(ringbell resolve api)" http://api/',
     'ringbell resolve api http --all --json',
@@ -39,16 +47,21 @@ async function print(
   { bus, out, signal, began }: Session,
   name: string,
   endpoint: string,
-  { all, timeout }: ResolveCommandOptions,
+  { all = false, timeout }: ResolveCommandOptions,
 ): Promise<void> {
-  if (timeout !== undefined)
-    await bus.services.waitFor(name, { timeout: Math.max(0, timeout - (performance.now() - began)), signal })
-  const there = bus.endpoints(name, endpoint)
-  const wanted =
-    all === true ? there : there.filter(({ healthy, target }) => healthy && target !== undefined).slice(0, 1)
+  const look = (): Endpoint[] => {
+    const there = bus.endpoints(name, endpoint)
+    return all ? there : there.filter(({ healthy, target }) => healthy && target !== undefined).slice(0, 1)
+  }
+  const end = began + (timeout ?? 0)
+  let found = look()
+  while (found.length === 0 && performance.now() < end) {
+    await sleep(LOOK_MS, undefined, { signal })
+    found = look()
+  }
   // It fails, and says why there is none.
-  if (wanted.length === 0) bus.resolve(name, endpoint)
-  for (const one of wanted) await (out.json ? out.value(described(one)) : out.line(text(reached(one)) ?? one.address))
+  if (found.length === 0) bus.resolve(name, endpoint)
+  for (const one of found) await (out.json ? out.value(described(one)) : out.line(text(reached(one)) ?? one.address))
 }
 
 /** A path that is good for other processes, too: `target` of a long one goes through a descriptor of this process. */
