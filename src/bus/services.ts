@@ -40,6 +40,7 @@ export class Services {
   readonly #view = new ServicesView()
   readonly #waiters = new Waiters<Service>({ began: () => this.#loop().hold(), ended: () => this.#loop().drop() })
   readonly #watches = new Set<Watching<ServiceEvent>>()
+  readonly #followers = new Set<() => void>()
   #watch: NativeWatch | undefined
   #id = -1
   #filled = false
@@ -53,8 +54,8 @@ export class Services {
 
   /** All instances on the bus: from the cached view if there is one, otherwise from a scan. */
   list(): Service[] {
-    if (this.#watch !== undefined) this.#pump()
-    return this.#filled ? this.#view.list() : this.#scan()
+    if (this.#watch === undefined) return this.#scan()
+    return this.#follow() ?? this.#view.list()
   }
 
   /**
@@ -121,6 +122,19 @@ export class Services {
   }
 
   /**
+   * @internal Calls `changed`, which must not throw, when `list` may have another answer, and when the bus is closed. From now on `list` answers
+   * from the cached view. Keeps the process alive until the returned function is called.
+   */
+  follow(changed: () => void): () => void {
+    this.#follow()
+    this.#followers.add(changed)
+    this.#loop().hold()
+    return () => {
+      if (this.#followers.delete(changed)) this.#loop().drop()
+    }
+  }
+
+  /**
    * @internal Which service has this name and another kind, in words; `undefined` for a pattern, or if the bus cannot
    * be read.
    */
@@ -144,6 +158,7 @@ export class Services {
     // The view is not kept current any more.
     this.#filled = false
     this.#waiters.fail(closedError('bus'))
+    this.#tellFollowers()
     const watches = [...this.#watches].map((watch) => () => watch.close())
     const own = this.#watch
     // A view that never began is in no loop.
@@ -190,6 +205,8 @@ export class Services {
       this.#pump()
     } catch (error) {
       this.#waiters.fail(error)
+      // `list` fails in the same way, and says so.
+      this.#tellFollowers()
     }
   }
 
@@ -201,10 +218,16 @@ export class Services {
       // From now on answers come from scans, which succeed or say why not.
       this.#filled = false
       this.#waiters.fail(unreadable)
+      this.#tellFollowers()
     }
     if (events.length === 0) return
     for (const event of events) this.#view.apply(event)
     this.#waiters.check()
+    this.#tellFollowers()
+  }
+
+  #tellFollowers(): void {
+    for (const changed of this.#followers) changed()
   }
 
   #wait(name: string, timeout: number | undefined, signal: AbortSignal | undefined): Promise<Service> {

@@ -142,3 +142,33 @@ test('a directory that cannot be read fails what waits, and answers come from sc
   state.scans = [[]]
   t.is(services.find('x'), undefined)
 })
+
+test('who follows is told of each change, of what cannot be read, and of the end, and gets complete answers', (t) => {
+  const { state, record, added, services, wake } = scene()
+  state.scans = [[record('a')], [record('a')]]
+  let told = 0
+  const stop = services.follow(() => void told++)
+  t.deepEqual([state.held, told], [1, 0])
+  const names = (): string[] => services.list().map(({ name }) => name)
+  // The view has nothing yet: the answer is that of a scan.
+  t.deepEqual(names(), ['a'])
+  state.events = [[added('a'), added('b')]]
+  wake()
+  t.is(told, 1)
+  state.scans = [[record('a'), record('b')]]
+  t.deepEqual(names(), ['a', 'b'])
+  // Somebody else's look takes the event.
+  state.events = [[added('c')]]
+  state.scans = []
+  t.deepEqual(names(), ['a', 'b', 'c'])
+  t.is(told, 2)
+  state.error = 'take'
+  wake()
+  t.is(told, 3)
+  state.error = ''
+  services.close()
+  t.is(told, 4)
+  stop()
+  stop()
+  t.is(state.held, 0)
+})
