@@ -15,6 +15,7 @@ const LEVELS = [
   ['bus', 'topic', 'channel', 'state', 'sync', 'group'],
   ['index'],
   ['supervise'],
+  ['export', 'metrics'],
   ['cli'],
 ]
 /** Topics and channels do not know of each other. The bus opens both, and both read its records. */

@@ -133,6 +133,11 @@ export class Bus implements AsyncDisposable {
     return this.#closed
   }
 
+  /** @internal What was opened through it and is not closed, for those who ask everything for its counters. */
+  get opened(): Iterable<object> {
+    return this.#open
+  }
+
   /**
    * Announces a topic and returns its one writer.
    *
