@@ -1,4 +1,6 @@
 // Compiled, never run: what users may write, and with @ts-expect-error what they may not.
+import type { Meter } from '@opentelemetry/api'
+import type { Registry } from 'prom-client'
 import { bytes, RemoteError, RingbellError } from 'ringbell'
 import type {
   AttachedSubscriber,
@@ -37,6 +39,8 @@ import type {
   Worker,
   WorkerOptions,
 } from 'ringbell'
+import { exportTo, render } from 'ringbell/export'
+import { openTelemetryMetrics, prometheusMetrics } from 'ringbell/metrics'
 
 /** Equal, and `any` equals nothing but itself. */
 type IsAny<T> = 0 extends 1 & T ? true : false
@@ -439,4 +443,23 @@ export async function turns(bus: Bus): Promise<void> {
   const mutex = await bus.shardedMutex('m', { shards: 8 })
   const result = await mutex.withKeys(['a', new Uint8Array(1)], (one) => one.name)
   same<typeof result, string>(true)
+}
+
+export async function exporting(bus: Bus, register: Registry, meter: Meter): Promise<void> {
+  same<ReturnType<typeof render>, string>(true)
+  render(bus.services.list(), 'env', { services: ['a', 'b.*'], endpoint: 'http' })
+  // @ts-expect-error there is no such format
+  render([], 'xml')
+  await using exporter = await exportTo(bus, { format: 'hosts', file: '/etc/hosts.d/bus' })
+  same<typeof exporter.closed, boolean>(true)
+  // @ts-expect-error a format is needed
+  await exportTo(bus, { file: 'x' })
+  // The real register and meter are what is asked for.
+  prometheusMetrics(bus, { register })
+  prometheusMetrics([bus, await bus.join('group'), await bus.subscriber('ticks')], { register }).close()
+  openTelemetryMetrics(await bus.connect('api'), { meter })
+  // @ts-expect-error a register is needed
+  prometheusMetrics(bus)
+  // @ts-expect-error a meter is no register
+  prometheusMetrics(bus, { register: meter })
 }

@@ -1,6 +1,14 @@
 // Compiled, never run: what any TypeScript from 5.0 on must make of the published types, with and without `skipLibCheck`, and
 // without `Symbol.asyncDispose` in its lib. Nothing may silently be `any`. Only syntax that 5.0 knows; the rest is in api.ts.
 import type { Batch, Bus, Client, Connection, Message, Server, ServiceEvent, StandardSchema } from 'ringbell'
+import { command, type ExportChange, type Exporter, exportTo, type render } from 'ringbell/export'
+import {
+  type Metrics,
+  type MetricsMeter,
+  type MetricsRegister,
+  openTelemetryMetrics,
+  prometheusMetrics,
+} from 'ringbell/metrics'
 import {
   type ExitStatus,
   type GroupInstance,
@@ -91,4 +99,15 @@ export async function supervising(bus: Bus, manager: RemoteManager): Promise<voi
   group.on('primary', (instance) => same<typeof instance, GroupInstance>(true))
   group.on('exit', (_, ended) => same<typeof ended, ExitStatus>(true))
   for await (const line of manager.logs()) same<typeof line, LogLine>(true)
+}
+
+export async function exporting(bus: Bus, register: MetricsRegister, meter: MetricsMeter): Promise<void> {
+  same<ReturnType<typeof render>, string>(true)
+  const exporter = await exportTo(bus, { format: 'nginx', file: 'x', onChange: command('nginx -s reload') })
+  same<typeof exporter, Exporter>(true)
+  await exportTo(bus, { format: 'json', onChange: (change) => same<typeof change, ExportChange>(true) })
+  const metrics = prometheusMetrics([bus, await bus.publisher('ticks')], { register })
+  same<typeof metrics, Metrics>(true)
+  same<ReturnType<typeof openTelemetryMetrics>, Metrics>(true)
+  openTelemetryMetrics(bus, { meter }).close()
 }

@@ -6,6 +6,7 @@ import { call } from './commands/call.js'
 import { claim } from './commands/claim.js'
 import { completion } from './commands/completion.js'
 import { doctor } from './commands/doctor.js'
+import { exportCommand } from './commands/export.js'
 import { gc } from './commands/gc.js'
 import { help } from './commands/help.js'
 import { hz } from './commands/hz.js'
@@ -55,6 +56,7 @@ const COMMANDS = [
   ls,
   inspect,
   watch,
+  exportCommand,
   gc,
   doctor,
   bench,
@@ -73,6 +75,7 @@ const EXAMPLES = [
   'ringbell state watch limits              prints a value, and each change',
   'ringbell lock db -- ./migrate.sh         waits for its turn, as flock(1) does',
   'ringbell run services.yaml               keeps services up, with a primary',
+  'ringbell export --format nginx           addresses for other programs',
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',
 ]
