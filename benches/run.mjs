@@ -24,6 +24,7 @@ const scenarios = [
   'fan-out',
   'attach',
   'registry',
+  'export',
   'claims',
   'failover',
   'state',

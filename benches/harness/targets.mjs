@@ -31,6 +31,33 @@ import { median, ratio, series, summary } from './statistics.mjs'
 const CONNECTED = ['ringbell adaptive', 'ringbell sleep']
 const ATTACHING = ['server in Rust', 'server in Node']
 
+const exportTargets = [
+  [
+    'an exported file is current',
+    (r) =>
+      ['prometheus', 'json'].flatMap((format) => {
+        const figure = (metric, scale) =>
+          absolute(r, 'export', '1,000 services, 100 changes a second', format, metric, scale)
+        return [
+          atMost('slowest change', 100, figure('max', 1e-6), format, 'ms'),
+          atMost('CPU', 5, figure('cpuPercent'), format, '%'),
+        ]
+      }),
+  ],
+  [
+    'a scrape of 1,000 endpoints',
+    (r) => [
+      atMost(
+        'p50',
+        20,
+        absolute(r, 'export', 'a scrape of 1,000 endpoints', 'prom-client', 'p50', 1e-6),
+        undefined,
+        'ms',
+      ),
+    ],
+  ],
+]
+
 const claimTargets = [
   [
     'a killed holder is followed',
@@ -478,6 +505,7 @@ export function evaluate(runs) {
     ...targets,
     ...callTargets,
     ...claimTargets,
+    ...exportTargets,
     ...failoverTargets,
     ...stateTargets,
     ...lockTargets,
