@@ -71,7 +71,10 @@ export class Exporter implements AsyncDisposable {
     return this
   }
 
-  /** Ends following the bus. The file stays as it is. Resolves when nothing is written or told any more. Idempotent. */
+  /**
+   * Ends following the bus. The file stays as it is. Resolves when nothing is written any more and `onChange` has returned, so do not wait for it
+   * there. Idempotent.
+   */
   async close(): Promise<void> {
     this.#end()
     await this.#look
