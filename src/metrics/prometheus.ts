@@ -30,6 +30,11 @@ interface Sample {
   readonly labels: Partial<Labels>
 }
 
+interface SharedSample {
+  readonly value: number
+  readonly sharedLabels: Partial<Labels>
+}
+
 /** What a metric tells at a scrape. A register may change the name: in the format of OpenMetrics that of a counter is shorter. */
 interface Told {
   name: string
@@ -104,9 +109,19 @@ class Metric implements Told {
     this.#samples = samples
   }
 
+  /** What a register asks for JSON, and for other registers. */
   async get(): Promise<Told & { values: readonly Sample[] }> {
+    return { ...this.#told, values: this.#samples() }
+  }
+
+  /** What a register asks for text. It writes shared labels once for each object, and these stay the same for an endpoint. */
+  async getForPromString(): Promise<Told & { values: readonly SharedSample[] }> {
+    return { ...this.#told, values: this.#samples().map(({ value, labels }) => ({ value, sharedLabels: labels })) }
+  }
+
+  get #told(): Told {
     const { name, help, type, aggregator } = this
-    return { name, help, type, aggregator, values: this.#samples() }
+    return { name, help, type, aggregator }
   }
 
   /** Registers can reset their metrics. The counters are those of the endpoints, and stay. */
