@@ -58,10 +58,10 @@ export const LOCAL_CODES = [
   'ERR_RINGBELL_STREAM',
   /** The handler at the other side failed with an error of ringbell, or was aborted: `remoteCode` has its code. Not the caller's own. */
   'ERR_RINGBELL_REMOTE',
-  /** A bridge cannot use NATS: its package is missing, the server cannot be reached, or it refuses; `cause` has what NATS says. */
-  'ERR_RINGBELL_NATS',
   /** A process ended before it was ready; `cause` has how it ended, and the last lines of its stderr. */
   'ERR_RINGBELL_EXITED',
+  /** A bridge cannot use NATS: its package is missing, the server cannot be reached, or it refuses; `cause` has what NATS says. */
+  'ERR_RINGBELL_NATS',
   /** A bug in ringbell (a Rust panic, caught at the binding); please report it. */
   'ERR_RINGBELL_INTERNAL',
 ] as const
