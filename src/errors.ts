@@ -58,12 +58,12 @@ export const LOCAL_CODES = [
   'ERR_RINGBELL_STREAM',
   /** The handler at the other side failed with an error of ringbell, or was aborted: `remoteCode` has its code. Not the caller's own. */
   'ERR_RINGBELL_REMOTE',
-  /** A bridge cannot use NATS: its package is missing, the server cannot be reached, or it refuses; `cause` has what NATS says. */
-  'ERR_RINGBELL_NATS',
   /** A process ended before it was ready; `cause` has how it ended, and the last lines of its stderr. */
   'ERR_RINGBELL_EXITED',
   /** An optional package that this part of ringbell needs is not installed; the message names it. */
   'ERR_RINGBELL_MISSING_PACKAGE',
+  /** A bridge cannot use NATS: the server cannot be reached, or it refuses; `cause` has what NATS says. */
+  'ERR_RINGBELL_NATS',
   /** A bug in ringbell (a Rust panic, caught at the binding); please report it. */
   'ERR_RINGBELL_INTERNAL',
 ] as const

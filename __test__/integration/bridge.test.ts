@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import { type Bus, type Client, type RemoteError, type Service, type Subscriber } from 'ringbell'
 import { Bridge, type BridgeOptions } from 'ringbell/nats'
-import { scene } from '../helpers/cli-process.js'
+import { Cli, scene } from '../helpers/cli-process.js'
 import { natsServer, natsTest, Way } from '../helpers/nats.js'
 import { codeOf, place, until } from '../helpers/place.js'
 import { folder } from '../helpers/scratch.js'
@@ -314,6 +314,23 @@ natsTest('a machine that is cut off is gone within its lease, and comes back', a
   await seen(there.bus, 't.a')
   await publisher.attached()
   await until(() => publisher.send(7) && subscriber.tryReceive()?.value === 7)
+})
+
+natsTest('a call to a bridge that was killed is not sent, as NATS tells long before the lease is over', async (t) => {
+  const { url } = await natsServer(t)
+  const here = await site(t, url, { lease: 60_000 })
+  const ground = place(t)
+  await serve(await ground.bus(), 's.a', 'far')
+  const far = new Cli(ground.path, ['bridge', url, '--services', 's.*', '--lease', '60s'])
+  ground.onEnd(() => far.ended())
+  await seen(here.bus, 's.a')
+  const client = await here.bus.connect<unknown, string>('s.a', { codec: 'json' })
+  t.is(await client.call(1), 'far')
+  far.kill()
+  await far.end
+  // NATS may not have noticed for a moment. A call of that time waits.
+  await until(async () => (await codeOf(() => client.call(1, { timeout: 500 }))) === 'ERR_RINGBELL_NOT_SENT')
+  t.truthy(here.bus.services.find('s.a'))
 })
 
 natsTest('what is larger than NATS takes is told and counted, and the rest goes on', async (t) => {

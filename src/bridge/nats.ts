@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises'
 import type * as transport from '@nats-io/transport-node'
 import type { ConnectionOptions, Msg, NatsConnection } from '@nats-io/transport-node'
 import { reason, RingbellError } from '../errors.js'
+import { missingPackage } from '../missing-package.js'
 import type { BridgeOptions } from './options.js'
 import { type Packet, unpack } from './wire.js'
 
@@ -28,19 +29,14 @@ type Package = Pick<typeof transport, 'connect' | 'credsAuthenticator'>
 /** Milliseconds that a server has to answer when it is connected to. */
 const PATIENCE = 5000
 const RECONNECT = 250
-const PACKAGE = '@nats-io/transport-node'
 const NO_RESPONDERS = 503
 
-/** @throws {RingbellError} `ERR_RINGBELL_NATS` if the package is not there. */
+/** @throws {RingbellError} `ERR_RINGBELL_MISSING_PACKAGE`. */
 export async function loadNats(): Promise<Package> {
   try {
     return await import('@nats-io/transport-node')
   } catch (cause) {
-    throw new RingbellError(
-      'ERR_RINGBELL_NATS',
-      `A bridge needs the package ${PACKAGE}, which is not installed: npm install ${PACKAGE}`,
-      { cause },
-    )
+    throw missingPackage('ringbell/nats', '@nats-io/transport-node', cause)
   }
 }
 

@@ -1,7 +1,7 @@
 /** undici, which is an optional peer dependency. Only this file loads it, and says what to do where it is missing. */
 import { createRequire } from 'node:module'
 import type * as Undici from 'undici'
-import { RingbellError } from '../errors.js'
+import { missingPackage } from '../missing-package.js'
 
 // The name `require` and the literal below let tracers of deployments see what is needed.
 const require = createRequire(import.meta.url)
@@ -12,10 +12,6 @@ function load(): typeof Undici {
   try {
     return require('undici') as typeof Undici
   } catch (cause) {
-    throw new RingbellError(
-      'ERR_RINGBELL_MISSING_PACKAGE',
-      'ringbell/fetch needs the package undici, which cannot be loaded; npm install undici.',
-      { cause },
-    )
+    throw missingPackage('ringbell/fetch', 'undici', cause)
   }
 }

@@ -7,7 +7,7 @@
  */
 import { createRequire } from 'node:module'
 import type * as Api from '@opentelemetry/api'
-import { reason, RingbellError } from '../errors.js'
+import { missingPackage } from '../missing-package.js'
 import { type MessageHeaders, MOST_HEADER_BYTES } from '../headers.js'
 import { setTracer, type Tracer } from '../tracer.js'
 
@@ -87,15 +87,11 @@ function sizeOf(name: string, value: string): number {
   return LENGTHS + name.length + Buffer.byteLength(value)
 }
 
-/** @throws {RingbellError} `ERR_RINGBELL_NOT_FOUND` if the package is not installed. */
+/** @throws {RingbellError} `ERR_RINGBELL_MISSING_PACKAGE`. */
 function load(): typeof Api {
   try {
     return createRequire(import.meta.url)('@opentelemetry/api') as typeof Api
   } catch (cause) {
-    throw new RingbellError(
-      'ERR_RINGBELL_NOT_FOUND',
-      `ringbell/tracing needs the package @opentelemetry/api; install it beside ringbell (npm install @opentelemetry/api): ${reason(cause)}`,
-      { cause },
-    )
+    throw missingPackage('ringbell/tracing', '@opentelemetry/api', cause)
   }
 }
