@@ -70,7 +70,7 @@ export class Bridge extends Emitter<BridgeEvents> implements AsyncDisposable {
    * Begins to bridge. Resolves when it is connected to NATS, or stands by because another process bridges this bus, or cannot reach
    * NATS for now (`'failed'`).
    *
-   * Rejects with `ERR_RINGBELL_INVALID_OPTION`, and with `ERR_RINGBELL_MISSING_PACKAGE`, and with `ERR_RINGBELL_NATS` if the
+   * Rejects with `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_MISSING_PACKAGE`, and with `ERR_RINGBELL_NATS` if the
    * first try to connect has failed.
    */
   static async open(bus: Bus, options: BridgeOptions): Promise<Bridge> {

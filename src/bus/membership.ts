@@ -21,7 +21,7 @@ export interface RoleInfo {
 export interface MemberEvents {
   /** It became primary, or a standby. */
   role: [info: RoleInfo]
-  /** Its claim could not be had, or a record could not be written. It goes on, and tries the claim again. */
+  /** Its claim could not be had, or a record could not be written: it tries again. Or another member could not be asked for its socket. */
   failed: [error: RingbellError]
 }
 

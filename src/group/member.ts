@@ -95,7 +95,7 @@ export class Member extends Membership implements AsyncDisposable {
     this.#parts = parts
     this.#metadata = { ...fromEnvironment(), ...parts.options.metadata }
     const others = (): Service[] => parts.others(this.service)
-    this.sockets = new Sockets({ ...parts.sockets, others }, () => this.#tell())
+    this.sockets = new Sockets({ ...parts.sockets, others, failed: (error) => this.#failed(error) }, () => this.#tell())
     this.#control = parts.serve(this.#described, (request, connection) => answer(this, request, connection))
     this.#contender = new Contender({
       claim: parts.claim,

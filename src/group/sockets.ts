@@ -14,7 +14,6 @@ import type { Service } from '../bus/service.js'
 import type { Client } from '../channel/client.js'
 import type { Connection } from '../channel/connection.js'
 import { closedAfter, failureOf, inSteps } from '../closing.js'
-import { debug } from '../diagnostics.js'
 import { closedError, RingbellError, translated } from '../errors.js'
 import { invalid } from '../invalid.js'
 import { binding, type NativeListener } from '../native.js'
@@ -36,6 +35,8 @@ export interface SocketsHost {
   others(): Service[]
   /** A client of their control services. */
   connect(): Promise<Client<object, object>>
+  /** A member could not be asked. It goes on without that one. */
+  failed(error: unknown): void
 }
 
 /** Milliseconds that a member has to hand a socket over. */
@@ -117,13 +118,13 @@ export class Sockets {
     const holders = this.#host.others().filter(({ metadata: { sockets } }) => holds(sockets, name))
     if (holders.length === 0) return undefined
     const client = await this.#host.connect()
-    client.on('failed', (error) => debug('asking for %s: %s', name, error))
+    client.on('failed', (error) => this.#host.failed(error))
     try {
       for (const holder of holders) {
         try {
           return await received(client, holder, name)
         } catch (error) {
-          debug('asking process %d for %s: %s', holder.pid, name, error)
+          this.#host.failed(error)
         }
       }
       return undefined

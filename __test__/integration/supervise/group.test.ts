@@ -1,9 +1,11 @@
 /** Service groups: places are kept up, whatever their processes do. What members do is in failover.test.ts. */
 import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { type RingbellError } from 'ringbell'
 import { type ExitStatus, type GroupInstance, instancesOn, managersOn, ServiceGroup } from 'ringbell/supervise'
+import { Child } from '../../helpers/child.js'
 import { groupOf, heard, WORKER } from '../../helpers/groups.js'
 import { codeOf, place, until } from '../../helpers/place.js'
 import { folder, runs } from '../../helpers/scratch.js'
@@ -225,6 +227,52 @@ test('an instance that does not announce the service any more is started again',
   await until(() => group.instances[0]?.state === 'ready' && group.instances[0].pid !== pid)
   // On a slow machine a start may take longer than the limit.
   t.true((group.instances[0]?.restarts ?? 0) >= 1)
+})
+
+test('a server that does not answer a connection any more is killed', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const group = groupOf(at, bus, 'serve', { minUptime: 0, health: 'connect', heartbeat: { interval: 20 } })
+  const stalled: GroupInstance[] = []
+  group.on('stalled', (instance) => stalled.push(instance))
+  await group.start()
+  const [pid] = pidsOf(group)
+  process.kill(pid as number, 'SIGSTOP')
+  await until(() => stalled.some((one) => one.pid === pid))
+  await until(() => !runs(pid as number))
+  await until(() => group.instances[0]?.state === 'ready' && group.instances[0].pid !== pid)
+  t.true((group.instances[0]?.restarts ?? 0) >= 1)
+})
+
+test('instances that are no members are taken over as well, when their manager is dead', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const keeper = fileURLToPath(new URL('../../fixtures/supervise/keeper.mjs', import.meta.url))
+  const manager = new Child(process.execPath, [keeper, String(process.pid), '2', 'serve'], {
+    env: { IPC_BUS_DIR: at.path },
+  })
+  at.onEnd(() => manager.ended())
+  await manager.shows('started')
+  const serving = (): Set<number> =>
+    new Set(bus.services.findAll('price').flatMap(({ name, pid }) => (name === 'price' ? pid : [])))
+  const before = serving()
+  t.is(before.size, 2)
+  // While their manager lives, they are not taken.
+  const early = groupOf(at, await at.bus(), 'serve', { adopt: true, replicas: 1 })
+  await early.start()
+  t.false(pidsOf(early).some((pid) => before.has(pid)))
+  await early.stop()
+  await manager.ended()
+  await until(async () => {
+    await bus.gc()
+    return managersOn(bus).length === 0
+  })
+  const group = groupOf(at, bus, 'serve', { adopt: true, minUptime: 0 })
+  await group.start()
+  t.deepEqual(new Set(pidsOf(group)), before, 'no new ones were started')
+  const [pid] = pidsOf(group)
+  process.kill(pid as number, 'SIGKILL')
+  await until(() => group.instances[0]?.state === 'ready' && group.instances[0].pid !== pid)
 })
 
 test('wrong options are refused with their names', async (t) => {
