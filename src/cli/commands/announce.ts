@@ -24,6 +24,8 @@ interface AnnounceCommandOptions {
   timeout?: number
 }
 
+/** The longest interval of a timer. */
+const LONGEST_MS = 2 ** 31 - 1
 /** Milliseconds between two tests whether it accepts connections. There is no event for that. */
 const TEST_MS = 50
 
@@ -85,7 +87,10 @@ function addressOf({ unix, port, url }: AnnounceCommandOptions): string {
 async function whileHere({ bus, out, signal }: Session, name: string, options: AnnounceCommandOptions): Promise<void> {
   const announced = await whenReady(bus, name, options, signal)
   out.note(`${name}: announced on ${placeOf(bus)}, Ctrl-C ends`)
+  // An announcement keeps no process alive.
+  const stay = setInterval(() => {}, LONGEST_MS)
   if (!signal.aborted) await once(signal, 'abort')
+  clearInterval(stay)
   await announced.close()
 }
 

@@ -11,7 +11,7 @@ interface ResolveCommandOptions {
   timeout?: number
 }
 
-/** Milliseconds between two looks at the view of the bus, which takes no system call. */
+/** Milliseconds between two looks. An event would not say that the view, which answers, has heard of it as well. */
 const LOOK_MS = 20
 
 export function resolve(): Command {
