@@ -112,6 +112,35 @@ test('other terminals read the output, replace the instances, and stop them', as
   t.is((await stage.run(['logs', 'price'])).code, 3)
 })
 
+const unshare = spawnSync('unshare', ['--pid', '--fork', 'true']).status === 0 ? test : test.skip
+
+unshare(
+  'ps and top say when there is nothing, and nothing of a process that has the same number elsewhere',
+  async (t) => {
+    const stage = scene(t)
+    const none = await stage.run(['ps', 'price'])
+    t.is(none.code, 3)
+    t.regex(none.stderr, /No instance of 'price' is on /)
+    const empty = await stage.run(['ps'])
+    t.is(empty.code, 0)
+    t.regex(empty.stderr, /No instance of a service group is on /)
+    const words = ['--pid', '--fork', '--kill-child', process.execPath, WORKER, 'price', 'member']
+    const child = new Child('unshare', words, { env: { IPC_BUS_DIR: stage.bus } })
+    t.teardown(() => child.ended())
+    await rows(stage, settled(1))
+    const top = values<{ pid: number; memory: unknown; cpu: unknown }>(
+      (await stage.run(['top', '--json', '-n', '2', '-i', '10ms'])).stdout,
+    )
+    t.deepEqual(
+      top.map(({ pid, memory, cpu }) => [pid, memory, cpu]),
+      [
+        [1, null, null],
+        [1, null, null],
+      ],
+    )
+  },
+)
+
 test('a service that fails ends the run with 1', async (t) => {
   const stage = scene(t)
   const run = keep(stage, 'crash', ['--replicas', '1', '--max-restarts', '0'])

@@ -54,6 +54,10 @@ export class ServicesView {
     else siblings.splice(siblings.indexOf(before), 1, service)
   }
 
+  get(id: string): Service | undefined {
+    return this.#byId.get(id)
+  }
+
   /** The instance that has been known longest. */
   find(name: string): Service | undefined {
     return this.#byName.get(name)?.[0]

@@ -23,6 +23,8 @@ export interface GroupInstance {
   readonly instance: string
   /** Its process, as its own pid namespace numbers it. `undefined`: there is none at the moment. */
   readonly pid: number | undefined
+  /** The inode of that namespace (/proc/self/ns/pid); `undefined`: it is not known. In another one the number is that of somebody else. */
+  readonly pidNamespace: number | undefined
   readonly state: InstanceState
   /** `undefined`: it is no member. */
   readonly role: 'primary' | 'standby' | undefined
@@ -134,7 +136,7 @@ export function checkGroup(options: ServiceGroupOptions): void {
   checkName(options.service)
   // The longest name that is made of it.
   checkName(managerName(options.service))
-  checkCommandLine(options.command, options.args ?? [])
+  checkCommandLine(options.command, options.args ?? [], options)
   if (options.output !== undefined && options.stdio !== undefined)
     throw invalid('stdio', options.stdio, 'must not be given together with output')
 }
