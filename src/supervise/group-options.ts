@@ -68,7 +68,7 @@ export interface ServiceGroupOptions extends SpawnOptions {
   backoff?: BackoffOptions | undefined
   /** Milliseconds; an instance that has lived for so long is started again at once. 1,000 by default. */
   minUptime?: number | undefined
-  /** Starts in a row of which none has lived for `minUptime`, after which a place has failed; 10 by default. */
+  /** So many lives in a row that are shorter than `minUptime` are no failure yet; with one more the place has failed. 10 by default. */
   maxRestarts?: number | undefined
   /** `'announced'` (default): it is ready when that very process has announced the service, or is a member. `'started'`: at once. */
   readiness?: 'announced' | 'started' | undefined
