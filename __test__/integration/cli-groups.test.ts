@@ -22,7 +22,20 @@ interface Row {
 const env = { RINGBELL_TEST_PARENT: String(process.pid) }
 
 function keep(stage: Scene, mode: string, flags: string[] = []): Cli {
-  const words = ['run', '--name', 'price', ...flags, '--', process.execPath, WORKER, 'price', mode]
+  // A busy machine takes longer than the default to start Node.
+  const words = [
+    'run',
+    '--name',
+    'price',
+    '--ready-timeout',
+    '2m',
+    ...flags,
+    '--',
+    process.execPath,
+    WORKER,
+    'price',
+    mode,
+  ]
   return stage.start(['--json', ...words], { env })
 }
 
@@ -163,10 +176,12 @@ services:
   price:
     command: [${process.execPath}, ${WORKER}, price, member]
     replicas: 2
+    readyTimeout: 2m
     dependsOn: [base]
     heartbeat: { interval: 1s, timeout: 30s }
   base:
     command: ${process.execPath} ${WORKER} base serve
+    readyTimeout: 2m
     replicas: 1
 `,
   )
