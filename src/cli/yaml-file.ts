@@ -5,17 +5,16 @@
  */
 import { readFileSync } from 'node:fs'
 import {
-  type Alias,
   type Document,
   isAlias,
   isMap,
+  isNode,
   isScalar,
   isSeq,
   LineCounter,
   type Node,
   parseDocument,
   visit,
-  type YAMLMap,
 } from 'yaml'
 import { CommandError } from './exit-codes.js'
 
@@ -68,7 +67,7 @@ export class YamlFile {
 
   /** The node itself, or what it names as an alias. */
   resolved(node: unknown): unknown {
-    return isAlias(node) ? (node as Alias).resolve(this.#document) : node
+    return isAlias(node) ? node.resolve(this.#document) : node
   }
 
   /** The pairs of a map by their names, in order. What it merges stands after its own, which win. `undefined`: it is no map. */
@@ -77,7 +76,7 @@ export class YamlFile {
     if (!isMap(map)) return undefined
     const pairs = new Map<string, Pair>()
     const merged: Pair[] = []
-    for (const { key, value } of (map as YAMLMap).items) {
+    for (const { key, value } of map.items) {
       const pair = { name: written(key), key, value, node: value ?? key }
       if (isScalar(key) && key.type === 'PLAIN' && pair.name === '<<') merged.push(...this.#merged(pair))
       else pairs.set(pair.name, pair)
@@ -112,8 +111,8 @@ export class YamlFile {
 }
 
 function written(node: unknown): string {
-  if (!isScalar(node)) return node === null ? '' : String(node)
-  return node.source ?? String(node.value)
+  if (isScalar(node)) return node.source ?? String(node.value)
+  return isNode(node) ? node.toString() : ''
 }
 
 function textOf(path: string): string {

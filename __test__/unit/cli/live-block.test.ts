@@ -1,4 +1,5 @@
 /** Lines that are drawn in place: they fit the terminal, if that has a size. */
+import { stripVTControlCharacters } from 'node:util'
 import test from 'ava'
 import { LiveBlock } from '../../../src/cli/live-block.js'
 
@@ -6,11 +7,7 @@ function drawn(columns: number, rows: number): string[] {
   let text = ''
   const terminal = { columns, rows, write: (more: string) => (text += more) }
   new LiveBlock(terminal as unknown as NodeJS.WriteStream).draw(['first line', 'second', 'third'])
-  // eslint-disable-next-line no-control-regex
-  return text
-    .replace(/\u001b\[\w|\r/g, '')
-    .trim()
-    .split('\n')
+  return stripVTControlCharacters(text).trim().split('\n')
 }
 
 test('lines are cut to the terminal', (t) => {
