@@ -39,7 +39,7 @@ export type Rules = Readonly<Record<string, Rule>>
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
  */
 export function check(options: unknown, rules: Rules, within = ''): void {
-  for (const [name, value] of entries(options)) {
+  for (const [name, value] of entries(options, within === '' ? 'options' : within.slice(0, -1))) {
     if (!Object.hasOwn(rules, name))
       throw invalid(within + name, value, `is not an option here; the options are ${namesOf(rules).join(', ')}`)
     checkOne(rules, name, value, within)
@@ -61,11 +61,11 @@ export function coreJson<O>(options: O, own: Rules, more?: (options: O) => objec
   return `{${given.map(([name, value]) => `${JSON.stringify(name)}:${strictJson(value, name)}`).join(',')}}`
 }
 
-function entries(options: unknown): [name: string, value: unknown][] {
+function entries(options: unknown, path = 'options'): [name: string, value: unknown][] {
   if (options === undefined) return []
   // An array, or bytes, have methods with the names of options.
   if (typeof options !== 'object' || options === null || Array.isArray(options) || ArrayBuffer.isView(options))
-    throw invalid('options', options, 'must be an object')
+    throw invalid(path, options, 'must be an object')
   return Object.entries(options)
 }
 

@@ -61,6 +61,10 @@ export class ServicesView {
     else siblings.splice(siblings.indexOf(before), 1, service)
   }
 
+  get(id: string): Service | undefined {
+    return this.#byId.get(id)
+  }
+
   /** The instance of this bus that has been known longest, or else a remote one. */
   find(name: string): Service | undefined {
     const siblings = this.#byName.get(name)

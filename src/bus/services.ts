@@ -30,6 +30,9 @@ export interface WatchOptions extends SignalOptions {
   filter?: string | undefined
 }
 
+/** How long an own record may take until the view has it. */
+const SOON_MS = 1000
+
 /** The core's filter for all services. */
 const ALL = '*'
 
@@ -164,6 +167,21 @@ export class Services {
       debug('looking for %s: %s', name, error)
       return undefined
     }
+  }
+
+  /**
+   * @internal Resolves when `find` has an instance that this process has announced. It waits only for a moment, because another process
+   * may have removed it.
+   */
+  async knows({ id, name }: Service): Promise<void> {
+    if (this.#watch !== undefined) this.#pump()
+    // A scan has it.
+    if (!this.#filled) return
+    const late = (): RingbellError => lateError(name, SOON_MS)
+    const known = this.#waiters.wait(() => this.#view.get(id), { timeout: SOON_MS, late })
+    this.#waiters.check()
+    // What `find` says next is then an answer of its own, or an error.
+    await known.catch((error: unknown) => debug('waiting for %s: %s', name, error))
   }
 
   /** @internal */

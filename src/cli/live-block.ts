@@ -13,7 +13,9 @@ export class LiveBlock {
   }
 
   draw(lines: readonly string[]): void {
-    const { columns, rows } = this.#terminal
+    // A terminal that has no size says 0.
+    const columns = this.#terminal.columns || Infinity
+    const rows = this.#terminal.rows || Infinity
     const shown = lines.slice(0, Math.max(1, rows - 1)).map((line) => cut(line, columns))
     this.#terminal.write(`${this.#top()}${shown.map((line) => `${line}\u001b[K\n`).join('')}\u001b[J`)
     this.#drawn = shown.length

@@ -2,11 +2,10 @@
  * The file of `ringbell run FILE`: several services, with what each depends on, as YAML or JSON. Each error has the line and
  * column of what is wrong. It starts nothing.
  */
-import { readFileSync } from 'node:fs'
-import { isMap, isScalar, LineCounter, type Node, parseDocument, type YAMLMap } from 'yaml'
 import type { ServiceGroupOptions } from '../supervise/index.js'
 import { CommandError } from './exit-codes.js'
 import { parseDuration } from './figures.js'
+import { type Pair, YamlFile } from './yaml-file.js'
 
 /** One service of the file. */
 export interface FileService {
@@ -17,130 +16,155 @@ export interface FileService {
 
 /** Options whose values are durations. */
 const DURATIONS = ['minUptime', 'readyTimeout', 'grace', 'delay', 'maxDelay', 'interval', 'timeout']
+/** Options whose values are texts, as they are written. */
+const TEXTS = ['cwd', 'tied', 'readiness']
+/** Options that are lists of words. */
+const WORDS = ['command', 'args', 'dependsOn']
 /** Options of a group that a file can have. The others are functions; of `health`, only `connect`. */
 const OPTIONS = [
   'command args replicas dependsOn cwd env uid gid tied autoRespawn backoff',
   'minUptime maxRestarts readiness readyTimeout grace heartbeat health adopt log',
 ].flatMap((names) => names.split(' '))
+/** Keys at the top that begin with this are for what several services share. */
+const SHARED = 'x-'
 
-type Fail = (node: unknown, message: string) => never
+type Check = (options: ServiceGroupOptions) => void
+type Pairs = ReadonlyMap<string, Pair>
 
 /** Reads a file. `check` throws what is wrong with the options of one group. */
-export function readServices(path: string, check: (options: ServiceGroupOptions) => void): FileService[] {
-  const lines = new LineCounter()
-  const document = parseDocument(readFileSync(path, 'utf8'), { lineCounter: lines, prettyErrors: false })
-  const fail: Fail = (node, message) => {
-    const { line, col } = lines.linePos((node as Node | undefined)?.range?.[0] ?? 0)
-    throw new CommandError('ERR_RINGBELL_INVALID_OPTION', `${path}:${line}:${col}: ${message}`)
-  }
-  for (const { pos, message } of document.errors) fail({ range: pos }, message.replace(/\.$/, ''))
-  const root = document.contents
-  if (!isMap(root)) fail(root, 'the file must have a map with the key services')
-  for (const { key } of (root as YAMLMap).items)
-    if (text(key) !== 'services') fail(key, `${text(key)} is not known here; the only key is services`)
-  const services = (root as YAMLMap).get('services', true)
-  if (!isMap(services) || services.items.length === 0)
-    fail(services ?? root, 'services must be a map of services by name')
-  const found = (services as unknown as YAMLMap).items.map(({ key, value }) =>
-    oneService(text(key), key, value, check, fail),
-  )
-  checkDependencies(found, services, fail)
+export function readServices(path: string, check: Check): FileService[] {
+  const file = new YamlFile(path)
+  const root = file.pairs(file.root)
+  if (root === undefined) return file.fail(file.root, 'the file must have a map with the key services')
+  for (const { name, key } of root.values())
+    if (name !== 'services' && !name.startsWith(SHARED))
+      file.fail(key, `${name} is not known here; the only keys are services, and ${SHARED}… for what they share`)
+  const services = file.pairs(root.get('services')?.value)
+  if (services === undefined || services.size === 0)
+    return file.fail(root.get('services')?.node ?? file.root, 'services must be a map of services by name')
+  const found = [...services.values()].map((pair) => new Reader(file, pair, check).service())
+  checkDependencies(file, found, services)
   return found
 }
 
-function oneService(
-  name: string,
-  at: unknown,
-  value: unknown,
-  check: (options: ServiceGroupOptions) => void,
-  fail: Fail,
-): FileService {
-  if (!isMap(value)) return fail(value ?? at, `services.${name} must be a map with at least a command`)
-  const values: Record<string, unknown> = {}
-  for (const { key, value: node } of value.items) {
-    const option = text(key)
-    if (!OPTIONS.includes(option))
-      fail(key, `services.${name}.${option} is not known; the options are ${OPTIONS.join(', ')}`)
+/** Reads one service. */
+class Reader {
+  readonly #file: YamlFile
+  readonly #at: Pair
+  readonly #check: Check
+  readonly #pairs: Pairs
+
+  constructor(file: YamlFile, at: Pair, check: Check) {
+    this.#file = file
+    this.#at = at
+    this.#check = check
+    this.#pairs =
+      file.pairs(at.value) ?? file.fail(at.node, `services.${at.name} must be a map with at least a command`)
+  }
+
+  service(): FileService {
+    const { name, key } = this.#at
+    const others: Record<string, unknown> = {}
+    for (const pair of this.#pairs.values()) {
+      if (!OPTIONS.includes(pair.name))
+        this.#fail(pair.key, `${pair.name} is not known; the options are ${OPTIONS.join(', ')}`)
+      if (WORDS.includes(pair.name)) continue
+      const option = pair.name === 'log' ? 'stdio' : pair.name
+      this.#try(pair.node, () => {
+        others[option] = pair.name === 'log' ? this.#log(pair) : this.#value(pair)
+        this.#check({ service: name, command: 'true', [option]: others[option] })
+      })
+    }
+    const [command, ...first] = this.#command()
+    const args = [...first, ...(this.#words('args', 'a list of words') ?? [])]
+    const dependsOn = this.#words('dependsOn', 'a list of services') ?? []
+    const options = { ...others, service: name, command, args }
+    this.#try(key, () => this.#check(options))
+    return { options, dependsOn }
+  }
+
+  #command(): [command: string, ...args: string[]] {
+    const pair = this.#pairs.get('command')
+    const text = pair === undefined ? undefined : this.#file.text(pair.value)
+    if (text !== undefined && /["'$`\\|&;<>]/.test(text))
+      return this.#fail(
+        pair?.node,
+        `command has quotes, or signs of a shell, which nobody reads here: write a list of words, such as [sh, -c, 'sleep 5']`,
+      )
+    const words = text === undefined ? this.#words('command', 'a command, or a list of words') : split(text)
+    const [command, ...args] = words ?? []
+    if (command === undefined || command === '')
+      return this.#fail(pair?.node ?? this.#at.key, 'command must be a command, or a list of words')
+    return [command, ...args]
+  }
+
+  /** A list of texts. `undefined`: there is no such option. */
+  #words(option: string, what: string): string[] | undefined {
+    const pair = this.#pairs.get(option)
+    if (pair === undefined) return undefined
+    const items = this.#file.items(pair.value) ?? this.#fail(pair.node, `${option} must be ${what}`)
+    return items.map((one) => this.#file.text(one) ?? this.#fail(one, `${option} must be ${what}`))
+  }
+
+  #value({ name, value }: Pair): unknown {
+    const text = this.#file.text(value)
+    const pairs = this.#file.pairs(value)
+    if (name === 'env' && pairs !== undefined)
+      return mapped(
+        pairs,
+        (one) => this.#file.text(one.value) ?? this.#fail(one.node, `env.${one.name} must be a text`),
+      )
+    if (pairs !== undefined) return mapped(pairs, (one) => this.#value(one))
+    if (text === undefined) return this.#file.items(value)?.map((one) => this.#file.text(one))
+    if (DURATIONS.includes(name)) return withUnit(text)
+    return TEXTS.includes(name) ? text : this.#file.value(value)
+  }
+
+  #log({ node, value }: Pair): { file: string } {
+    const file = this.#file.text(value)
+    return file === undefined || file === '' ? this.#fail(node, 'log must be the path of a file') : { file }
+  }
+
+  #try(node: unknown, step: () => void): void {
     try {
-      values[option] = converted(option, plain(node))
-      if (option === 'log') values[option] = logFile(values[option])
-      else if (option !== 'dependsOn' && option !== 'args' && option !== 'command')
-        check({ service: name, command: 'true', [option]: values[option] })
+      step()
     } catch (error) {
-      fail(node ?? key, `services.${name}: ${(error as Error).message}`)
+      if (error instanceof CommandError) throw error
+      this.#file.fail(node, `services.${this.#at.name}: ${(error as Error).message}`)
     }
   }
-  const { command: words, args = [], dependsOn = [], log, ...others } = values
-  const [command, ...first] =
-    wordsOf(words) ??
-    fail(value.get('command', true) ?? at, `services.${name}.command must be a command, or a list of words`)
-  const needed =
-    list(dependsOn) ?? fail(value.get('dependsOn', true), `services.${name}.dependsOn must be a list of services`)
-  const more = list(args) ?? fail(value.get('args', true), `services.${name}.args must be a list of words`)
-  const options = {
-    ...others,
-    stdio: log as ServiceGroupOptions['stdio'],
-    service: name,
-    command: command ?? '',
-    args: [...first, ...more],
+
+  #fail(node: unknown, message: string): never {
+    return this.#file.fail(node, `services.${this.#at.name}.${message}`)
   }
-  try {
-    check(options)
-  } catch (error) {
-    fail(at, `services.${name}: ${(error as Error).message}`)
-  }
-  return { options, dependsOn: needed }
 }
 
-function checkDependencies(services: readonly FileService[], map: YAMLMap, fail: Fail): void {
-  const byName = new Map(services.map((one) => [one.options.service, one]))
-  const nodeOf = (name: string): unknown => (map.get(name, true) as YAMLMap | undefined)?.get('dependsOn', true)
+function mapped(pairs: Pairs, change: (pair: Pair) => unknown): object {
+  return Object.fromEntries([...pairs.values()].map((pair) => [pair.name, change(pair)]))
+}
+
+/** A bare number is seconds on the command line, and milliseconds in a program. A file is near to both. */
+function withUnit(text: string): number {
+  const unitless = /^\d+(\.\d+)?$/.test(text) && Number(text) !== 0
+  if (unitless) throw new Error(`${text} needs a unit, as in ${text}ms or ${text}s.`)
+  return parseDuration(text)
+}
+
+function split(text: string): string[] {
+  return text.trim().split(/\s+/)
+}
+
+function checkDependencies(file: YamlFile, found: readonly FileService[], services: Pairs): void {
+  const byName = new Map(found.map((one) => [one.options.service, one]))
+  const nodeOf = (name: string): unknown => file.pairs(services.get(name)?.value)?.get('dependsOn')?.node
   const walk = (name: string, way: readonly string[]): void => {
     if (way.includes(name))
-      fail(nodeOf(name), `services depend on each other in a circle: ${[...way, name].join(' → ')}`)
+      file.fail(nodeOf(name), `services depend on each other in a circle: ${[...way, name].join(' → ')}`)
     for (const next of byName.get(name)?.dependsOn ?? []) {
       if (!byName.has(next))
-        fail(nodeOf(name), `services.${name}.dependsOn names '${next}', which is no service of this file`)
+        file.fail(nodeOf(name), `services.${name}.dependsOn names '${next}', which is no service of this file`)
       walk(next, [...way, name])
     }
   }
   for (const name of byName.keys()) walk(name, [])
-}
-
-/** A command in one text is split at spaces. What has quotes or variables belongs into a list, or into a script. */
-function wordsOf(value: unknown): string[] | undefined {
-  if (typeof value !== 'string') return list(value)
-  return /["'$`\\|&;<>]/.test(value) ? undefined : value.trim().split(/\s+/)
-}
-
-function logFile(value: unknown): { file: string } {
-  if (typeof value !== 'string' || value === '') throw new TypeError('log must be the path of a file')
-  return { file: value }
-}
-
-function list(value: unknown): string[] | undefined {
-  if (!Array.isArray(value)) return undefined
-  return value.every((one) => ['string', 'number', 'boolean'].includes(typeof one)) ? value.map(String) : undefined
-}
-
-function converted(name: string, value: unknown): unknown {
-  if (DURATIONS.includes(name)) return parseDuration(String(value))
-  if (name === 'env' && isObject(value)) return mapped(value, (_, one) => String(one))
-  return isObject(value) ? mapped(value, converted) : value
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-function mapped(value: Record<string, unknown>, change: (name: string, value: unknown) => unknown): object {
-  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, change(name, one)]))
-}
-
-function plain(node: unknown): unknown {
-  return typeof node === 'object' && node !== null && 'toJSON' in node ? (node as Node).toJSON() : node
-}
-
-function text(node: unknown): string {
-  return String(isScalar(node) ? node.value : node)
 }

@@ -2,7 +2,9 @@
  * What the services of processes carry, for `top`: how many messages and calls so far, and how far each subscriber is behind. Servers
  * and work queues are asked. The counters of topics are in shared memory, so it attaches to them for a moment, as `stats` does.
  */
+import type { Service } from '../index.js'
 import { attach } from './attaching.js'
+import { keyOf, type ProcessNumber } from './process-usage.js'
 import type { Session } from './session.js'
 
 /** A subscriber of a topic that a process publishes. */
@@ -23,19 +25,27 @@ export interface Traffic {
 /** Control services of groups: what managers ask is no traffic. */
 const CONTROL = /\.(member|manager)$/
 
-/** By process. What does not answer within the timeout counts for nothing. */
+function numberOf({ pid, record }: Service): ProcessNumber {
+  const { pidNamespace } = record
+  return { pid, pidNamespace: typeof pidNamespace === 'number' ? pidNamespace : undefined }
+}
+
+/** By the keys of processes. What does not answer within the timeout counts for nothing. */
 export async function trafficOf(
   session: Session,
-  pids: ReadonlySet<number>,
+  processes: ReadonlySet<string>,
   timeout: number,
-): Promise<Map<number, Traffic>> {
-  const traffic = new Map<number, Traffic>()
-  const of = (pid: number): Traffic => {
-    const known = traffic.get(pid) ?? { messages: 0, subscribers: [] }
-    traffic.set(pid, known)
+): Promise<Map<string, Traffic>> {
+  const traffic = new Map<string, Traffic>()
+  const of = (service: Service): Traffic => {
+    const key = keyOf(numberOf(service))
+    const known = traffic.get(key) ?? { messages: 0, subscribers: [] }
+    traffic.set(key, known)
     return known
   }
-  const services = session.bus.services.list().filter(({ pid, name }) => pids.has(pid) && !CONTROL.test(name))
+  const services = session.bus.services
+    .list()
+    .filter((one) => processes.has(keyOf(numberOf(one))) && !CONTROL.test(one.name))
   const names = new Set(services.map(({ name }) => name))
   for (const name of names) {
     const some = services.filter((one) => one.name === name)
@@ -45,11 +55,12 @@ export async function trafficOf(
       attach(session, name, topics, timeout),
     ])
     for (const { service, server, queue } of answers)
-      if (pids.has(service.pid)) of(service.pid).messages += (server?.requests ?? 0) + (queue?.acknowledged ?? 0)
-    for (const { id, pid } of topics) {
-      const { source } = attachments.get(id) ?? {}
+      if (processes.has(keyOf(numberOf(service))))
+        of(service).messages += (server?.requests ?? 0) + (queue?.acknowledged ?? 0)
+    for (const topic of topics) {
+      const { source } = attachments.get(topic.id) ?? {}
       if (source === undefined) continue
-      const known = of(pid)
+      const known = of(topic)
       known.messages += source.publisher.messages
       for (const { slot, pid: reader, backlog } of source.subscribers)
         if (slot !== source.slot) known.subscribers.push({ service: name, pid: reader, backlog })

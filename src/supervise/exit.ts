@@ -37,8 +37,28 @@ const CODES: Readonly<Record<string, RingbellErrorCode>> = {
   EPERM: 'ERR_RINGBELL_NO_PERMISSION',
 }
 
+/** What a failure is about, if that is not the command. */
+const abouts = new WeakMap<object, string>()
+
+/** Runs a step on a file that a process needs. Its failure is told by the name of that file. */
+export function aboutFile<R>(role: string, path: string, step: () => R): R {
+  try {
+    return step()
+  } catch (error) {
+    if (typeof error === 'object' && error !== null) abouts.set(error, `${role} '${path}'`)
+    throw error
+  }
+}
+
+const FILE_ADVICE: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such folder.',
+  ENOTDIR: 'that is no folder.',
+  EISDIR: 'that is a folder.',
+  EACCES: 'this user may not do that.',
+}
+
 const ADVICE: Readonly<Record<string, string>> = {
-  ENOENT: 'is there such a command, and such a cwd?',
+  ENOENT: 'is there such a command?',
   EACCES: 'it is not executable, or not for this user.',
   EPERM: 'this user may not do that.',
   EAGAIN: 'processes ran out; raise the limit (ulimit -u, pids.max of the cgroup).',
@@ -47,13 +67,16 @@ const ADVICE: Readonly<Record<string, string>> = {
   ENOMEM: 'memory ran out.',
 }
 
-/** An error of `child_process.spawn`, or of a file that the child was to write to. */
+/** An error of `child_process.spawn`, or of its output file or working directory. */
 export function spawnError(command: string, cause: unknown): RingbellError {
   const code = (cause as NodeJS.ErrnoException | undefined)?.code ?? ''
   const number: number | undefined = constants.errno[code as keyof typeof constants.errno]
+  const about = typeof cause === 'object' && cause !== null ? abouts.get(cause) : undefined
+  const advice = (about === undefined ? undefined : FILE_ADVICE[code]) ?? ADVICE[code] ?? 'see the cause.'
+  const what = `${about === undefined ? '' : `${about} `}(${code === '' ? String(cause) : code}): ${advice}`
   return new RingbellError(
     CODES[code] ?? 'ERR_RINGBELL_SYSTEM',
-    `Cannot start '${command}' (${code === '' ? String(cause) : code}): ${ADVICE[code] ?? 'see the cause.'}`,
+    `Cannot start '${command}'${about === undefined ? ' ' : '; '}${what}`,
     { cause, syscall: 'spawn', errno: number === undefined ? undefined : -number },
   )
 }

@@ -23,6 +23,8 @@ export interface GroupInstance {
   readonly instance: string
   /** Its process, as its own pid namespace numbers it. `undefined`: there is none at the moment. */
   readonly pid: number | undefined
+  /** The inode of that namespace (/proc/self/ns/pid); `undefined`: it is not known. In another one the number is that of somebody else. */
+  readonly pidNamespace: number | undefined
   readonly state: InstanceState
   /** `undefined`: it is no member. */
   readonly role: 'primary' | 'standby' | undefined
@@ -66,7 +68,7 @@ export interface ServiceGroupOptions extends SpawnOptions {
   backoff?: BackoffOptions | undefined
   /** Milliseconds; an instance that has lived for so long is started again at once. 1,000 by default. */
   minUptime?: number | undefined
-  /** Starts in a row of which none has lived for `minUptime`, after which a place has failed; 10 by default. */
+  /** So many lives in a row that are shorter than `minUptime` are no failure yet; with one more the place has failed. 10 by default. */
   maxRestarts?: number | undefined
   /** `'announced'` (default): it is ready when that very process has announced the service, or is a member. `'started'`: at once. */
   readiness?: 'announced' | 'started' | undefined
@@ -134,7 +136,7 @@ export function checkGroup(options: ServiceGroupOptions): void {
   checkName(options.service)
   // The longest name that is made of it.
   checkName(managerName(options.service))
-  checkCommandLine(options.command, options.args ?? [])
+  checkCommandLine(options.command, options.args ?? [], options)
   if (options.output !== undefined && options.stdio !== undefined)
     throw invalid('stdio', options.stdio, 'must not be given together with output')
 }

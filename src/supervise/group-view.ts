@@ -1,5 +1,6 @@
 /** A group as its manager tells it: its own instances in their places, and the members of others. It changes nothing. */
 import type { Service } from '../index.js'
+import { ownPidNamespace } from './ancestry.js'
 import type { GroupInstance } from './group-options.js'
 import type { Instance } from './instance.js'
 import type { Place } from './place.js'
@@ -10,6 +11,7 @@ export class GroupView {
   readonly #manager: string
   readonly #places: readonly Place[]
   readonly #roster: () => Roster | undefined
+  readonly #pidNamespace = ownPidNamespace()
 
   /** `manager`: its id. `roster`: what the bus says, while the manager follows that. */
   constructor(service: string, manager: string, places: readonly Place[], roster: () => Roster | undefined) {
@@ -55,6 +57,7 @@ export class GroupView {
       service: this.#service,
       instance: String(place?.index ?? ''),
       pid: instance?.process.pid,
+      pidNamespace: this.#pidNamespace,
       state: instance?.state ?? place?.state ?? 'stopped',
       role,
       epoch,

@@ -28,6 +28,8 @@ export class Instance {
   readonly #service: string
   /** By id. */
   readonly #announced = new Map<string, Service>()
+  /** By id: what other processes have announced, while this one is not ready. */
+  readonly #others = new Map<string, Service>()
   readonly #changed: () => void
   #ready: boolean
   readonly #listeners = new Set<() => void>()
@@ -66,11 +68,15 @@ export class Instance {
   /** Takes in a change on the bus, if it is about this very process. */
   hear(type: 'added' | 'updated' | 'removed', service: Service): boolean {
     if (type === 'removed') {
+      this.#others.delete(service.id)
       if (!this.#announced.delete(service.id)) return false
     } else if (this.#announced.has(service.id)) this.#announced.set(service.id, service)
     else if (service.pid === this.process.pid && this.process.announced(service)) {
       this.#announced.set(service.id, service)
-    } else return false
+    } else {
+      if (!this.ready) this.#others.set(service.id, service)
+      return false
+    }
     this.wasReady ||= this.ready
     this.#changed()
     for (const listener of this.#listeners) listener()
@@ -106,7 +112,10 @@ export class Instance {
         this.#listeners.add(listener)
         return () => this.#listeners.delete(listener)
       },
-      { timeout },
+      {
+        timeout,
+        others: () => [...this.#others.values()].filter(({ name }) => name === first || name === memberName(first)),
+      },
     )
   }
 }

@@ -29,13 +29,16 @@ export class Registry {
 
   /**
    * Registers this process under a name, until it closes what it gets or ends. Several processes may have one name: `bus.claim`
-   * is for a name that only one may have. Rejects as `bus.announce` does.
+   * is for a name that only one may have. When it resolves, this registry finds it; others do a moment later. After `close()` it may be
+   * found for a moment, also here. Rejects as `bus.announce` does.
    */
   async register(name: string, options: RegisterOptions = {}): Promise<Announced> {
     check(options, REGISTER)
     const { control, reply, metadata } = options
     const endpoints = { ...(control === undefined ? {} : { control }), ...(reply === undefined ? {} : { reply }) }
-    return this.#bus.announce(name, { endpoints, metadata })
+    const announced = await this.#bus.announce(name, { endpoints, metadata })
+    await this.#bus.services.knows(announced.service)
+    return announced
   }
 
   /** The one that has been known longest, or `undefined`. @throws {RingbellError} as `bus.services.find`. */

@@ -132,7 +132,8 @@ export async function instancesOn(bus: Bus, options: GroupsOptions = {}): Promis
   )
   const told = answers.flatMap((answer) => (Array.isArray(answer) ? answer : []))
   const answered = new Set(managers.flatMap(({ ids }, at) => (Array.isArray(answers[at]) ? ids : [])))
-  const pids = new Set(told.map((one) => `${one.service} ${one.pid}`))
+  const keyOf = (one: GroupInstance): string => `${one.service} ${one.pid} ${one.pidNamespace}`
+  const known = new Set(told.map(keyOf))
   const members = bus.services
     .list()
     .filter(
@@ -141,7 +142,7 @@ export async function instancesOn(bus: Bus, options: GroupsOptions = {}): Promis
     )
     .filter(({ metadata }) => !answered.has(String(metadata['manager'])) || metadata['manager'] === undefined)
     .map((record) => foreign(record.name.slice(0, -MEMBER.length), record))
-    .filter((one) => !pids.has(`${one.service} ${one.pid}`))
+    .filter((one) => !known.has(keyOf(one)))
   return [...told, ...members].sort(byName)
 }
 

@@ -5,6 +5,7 @@
 import type { Bus, Service, ServiceEvent } from '../index.js'
 import { debug } from '../diagnostics.js'
 import { pauseAfter } from '../wait/backoff.js'
+import { pidNamespaceOf } from './ancestry.js'
 import type { GroupInstance } from './group-options.js'
 import { managerName, memberName } from './names.js'
 
@@ -41,6 +42,7 @@ export function foreign(name: string, service: Service, since = performance.now(
     service: name,
     instance: place,
     pid: service.pid,
+    pidNamespace: pidNamespaceOf(service),
     state: role ?? 'ready',
     role,
     epoch,

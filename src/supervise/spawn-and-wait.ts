@@ -3,6 +3,7 @@
  * count, nor does one of another pid namespace. A process that is not ready does not stay.
  */
 import type { Bus, Service } from '../index.js'
+import { checkName } from '../bus/names.js'
 import { anything, check, duration, LONGEST_MS, type Rules, signal } from '../check.js'
 import { debug } from '../diagnostics.js'
 import { invalid } from '../invalid.js'
@@ -44,22 +45,24 @@ const TIMEOUT = 5000
 /**
  * Starts a process, and resolves when that very process has announced the service.
  *
- * Rejects with `ERR_RINGBELL_EXITED` as soon as it ends (with how, and the last lines of its stderr), with
- * `ERR_RINGBELL_TIMEOUT` or an `AbortError` (it is killed then), and as `spawn` does. Its stderr goes to that of this
- * process, unless `stdio` says otherwise.
+ * Rejects with `ERR_RINGBELL_EXITED` as soon as it ends (with how), with `ERR_RINGBELL_TIMEOUT` or an `AbortError` (it is killed
+ * then), and as `spawn` does. Its stderr goes to that of this process, unless `stdio` says otherwise. The error of its end has the last
+ * lines of stderr if they are read here: by default, or by a function. With `'pipe'` or a file you have them yourself.
  */
 export async function spawnAndWait(bus: Bus, options: SpawnAndWaitOptions): Promise<ReadyProcess> {
   if (options === undefined) throw invalid('options', options, 'must be given')
   check(options, OPTIONS)
   const { service, command, args = [], timeout = TIMEOUT, signal, ...how } = options
-  checkCommandLine(command, args)
+  checkName(service)
+  checkCommandLine(command, args, how)
   throwIfAborted(signal)
   // From before the start, so that nothing is missed.
   const watch = bus.services.watch({ filter: service })
+  const limits = { timeout, signal, others: () => bus.services.list().filter(({ name }) => name === service) }
   try {
     const stdio = how.stdio ?? { stderr: (line: string) => process.stderr.write(`${line}\n`) }
     const started = await spawn(command, args, { ...how, stdio })
-    return { process: started, service: await announcedBy(started, watch, service, { timeout, signal }) }
+    return { process: started, service: await announcedBy(started, watch, service, limits) }
   } finally {
     await watch.return()
   }
@@ -72,7 +75,7 @@ async function announcedBy(
   started: ProcessHandle,
   watch: Watch,
   name: string,
-  limits: SignalOptions & { timeout: number },
+  limits: Parameters<typeof announcing>[3],
 ): Promise<Service> {
   try {
     return await announcing<Service>(

@@ -1,21 +1,25 @@
 /** Starts a process, by Node's own means, and holds it by a pidfd before Node can have reaped it. */
 import { type ChildProcess, spawn as spawnChild, type SpawnOptions as ChildOptions } from 'node:child_process'
 import { once } from 'node:events'
+import { accessSync, constants, statSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { check, integer, oneOf, plainObject, type Rule, type Rules, text } from '../check.js'
 import { fromNative, isRingbellError } from '../errors.js'
 import { invalid } from '../invalid.js'
 import { binding } from '../native.js'
-import { spawnError } from './exit.js'
+import { aboutFile, spawnError } from './exit.js'
 import { ProcessHandle } from './process.js'
 import { planOf, readLines, stdio, type StdioOption, type StdioPlan } from './stdio.js'
-import { checkCommand, Tie, type Tied, tiedCommand } from './tie.js'
+import { checkCommand, SHELL_NAME, Tie, type Tied, tiedCommand } from './tie.js'
 
 /** How to start a process. */
 export interface SpawnOptions {
   /** The working directory; by default that of this process. */
   cwd?: string | undefined
-  /** Variables that are added to the environment of this process; `undefined` takes one away. */
+  /**
+   * Variables that are added to the environment of this process; `undefined` takes one away. For what is `tied`, their names have only
+   * letters, digits and `_`: a shell stands between, which drops others, also those of this process.
+   */
   env?: Readonly<Record<string, string | undefined>> | undefined
   /** Where its output goes; by default to that of this process. */
   stdio?: StdioOption | undefined
@@ -28,24 +32,40 @@ export interface SpawnOptions {
 }
 
 const ID = integer(0, 2 ** 32 - 2)
-const PATH = text(4096)
+const NUL = 'must not have a NUL character'
+const hasNul = (value: unknown): boolean => typeof value === 'string' && value.includes('\0')
+const path: Rule = (value) => (hasNul(value) ? NUL : text(4096)(value))
+const env: Rule = (value) => {
+  if (plainObject(value) !== undefined) return 'must be an object of strings'
+  for (const [name, one] of Object.entries(value as object)) {
+    if (one !== undefined && typeof one !== 'string') throw invalid(`env.${name}`, one, 'must be a string')
+    if (hasNul(name) || hasNul(one)) throw invalid(`env.${name}`, one, NUL)
+    if (name === '' || name.includes('=')) throw invalid('env', value, `must not have the name '${name}'`)
+  }
+  return undefined
+}
 export const SPAWN: Rules = {
-  cwd: PATH,
-  env: plainObject,
+  cwd: path,
+  env,
   stdio,
   uid: ID,
   gid: ID,
   tied: oneOf('none', 'process', 'tree'),
 }
 
-const NO_TEXT: Rule = (value) =>
-  typeof value === 'string' && value !== '' && !value.includes('\0') ? undefined : 'must be a command, or a path of one'
-
-export function checkCommandLine(command: unknown, args: unknown): void {
-  const broken = NO_TEXT(command)
-  if (broken !== undefined) throw invalid('command', command, broken)
-  if (!Array.isArray(args) || args.some((one) => typeof one !== 'string' || one.includes('\0')))
-    throw invalid('args', args, 'must be a list of strings')
+/** What the rules of single options cannot see. */
+export function checkCommandLine(command: unknown, args: unknown, { tied = 'none', env = {} }: SpawnOptions): void {
+  if (typeof command !== 'string' || command === '')
+    throw invalid('command', command, 'must be a command, or a path of one')
+  if (hasNul(command)) throw invalid('command', command, NUL)
+  if (!Array.isArray(args)) throw invalid('args', args, 'must be a list of strings')
+  for (const [at, one] of (args as unknown[]).entries()) {
+    if (typeof one !== 'string') throw invalid(`args[${at}]`, one, 'must be a string')
+    if (hasNul(one)) throw invalid(`args[${at}]`, one, NUL)
+  }
+  for (const [name, value] of Object.entries(env))
+    if (tied !== 'none' && value !== undefined && !SHELL_NAME.test(name))
+      throw invalid(`env.${name}`, value, 'cannot be given to a tied process: a shell drops names like this one')
 }
 
 /**
@@ -59,8 +79,8 @@ export async function spawn(
   args: readonly string[] = [],
   options: SpawnOptions = {},
 ): Promise<ProcessHandle> {
-  checkCommandLine(command, args)
   check(options, SPAWN)
+  checkCommandLine(command, args, options)
   let plan: StdioPlan | undefined
   try {
     plan = planOf(options.stdio)
@@ -87,6 +107,7 @@ async function started(
     ...(uid === undefined ? {} : { uid }),
     ...(gid === undefined ? {} : { gid }),
   }
+  if (cwd !== undefined) aboutFile('it cannot work in', cwd, () => checkFolder(cwd))
   if (tied !== 'none') checkCommand(command, cwd, environment['PATH'])
   const [file, words] = tied === 'none' ? [command, [...args]] : tiedCommand(tied, command, args)
   const child = spawnChild(file, words, childOptions)
@@ -96,6 +117,12 @@ async function started(
     throw error
   }
   return held(child, pid, command, tied, plan)
+}
+
+/** Node would blame the command. */
+function checkFolder(path: string): void {
+  if (!statSync(path).isDirectory()) throw Object.assign(new Error(`ENOTDIR: ${path}`), { code: 'ENOTDIR', path })
+  accessSync(path, constants.X_OK)
 }
 
 /** In the turn of the event loop in which it was started, so that its number is still its own. */

@@ -5,8 +5,9 @@
 import { closeSync, openSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
-import { check, type Rule, type Rules } from '../check.js'
+import { check, plainObject, type Rule, type Rules } from '../check.js'
 import { inSteps } from '../closing.js'
+import { aboutFile } from './exit.js'
 
 /** Gets each line of output, without its end. */
 export type LineListener = (line: string, stream: 'stdout' | 'stderr') => void
@@ -30,8 +31,8 @@ export type StdioOption = OutputTarget | StdioOptions
 const WORDS = ['inherit', 'ignore', 'pipe']
 const OUTPUT: Rule = (value) => {
   if (WORDS.includes(value as string) || typeof value === 'function') return undefined
-  const file = typeof value === 'object' && value !== null ? (value as { file?: unknown }).file : undefined
-  return typeof file === 'string' && file !== ''
+  const file = plainObject(value) === undefined ? (value as { file?: unknown }).file : undefined
+  return typeof file === 'string' && file !== '' && !file.includes('\0')
     ? undefined
     : `must be one of 'inherit', 'ignore', 'pipe', a function, { file: path }`
 }
@@ -42,7 +43,10 @@ const STDIO: Rules = {
 }
 
 export const stdio: Rule = (value) => {
-  if (typeof value !== 'object' || value === null || 'file' in value) return OUTPUT(value)
+  if (plainObject(value) !== undefined || 'file' in (value as object)) {
+    const broken = OUTPUT(value)
+    return broken === undefined ? undefined : `${broken}, or { stdin, stdout, stderr }`
+  }
   check(value, STDIO, 'stdio.')
   return undefined
 }
@@ -63,7 +67,7 @@ export function planOf(option: StdioOption | undefined): StdioPlan {
   const target = (output: OutputTarget): 'inherit' | 'ignore' | 'pipe' | number => {
     if (typeof output === 'string') return output
     if (typeof output === 'function') return 'pipe'
-    const fd = openSync(output.file, 'a')
+    const fd = aboutFile('its output goes to', output.file, () => openSync(output.file, 'a'))
     files.push(fd)
     return fd
   }

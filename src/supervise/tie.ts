@@ -2,11 +2,11 @@
  * Ties a process to the life of this one, even if this one is killed by SIGKILL. Node cannot ask the kernel for that
  * (`PR_SET_PDEATHSIG` has to be set by the child itself, and goes by threads), so a shell does it: it starts a guard in the
  * background, and then becomes the command. The guard reads a pipe whose other end only this process has. When that end is
- * gone, the guard kills.
+ * gone, the guard kills. It is no child of the command, which may wait for all of its children.
  *
  * The command leads a session and process group of its own, and the guard is in that group. A number stands for that group
  * as long as the guard lives, so the guard cannot hit anybody else. What leaves the group (a daemon that makes a session of
- * its own) is not reached.
+ * its own) is not reached. A shell gives on only variables whose names it could have itself (`a.b` is none).
  */
 import { accessSync, constants, statSync } from 'node:fs'
 import { delimiter, isAbsolute, join, resolve } from 'node:path'
@@ -21,7 +21,7 @@ export type Tied = 'none' | 'process' | 'tree'
 const SHELL = '/bin/sh'
 /** A line says that all is well; the end of the pipe says that nobody is left to say so. */
 const guard = (kill: string): string =>
-  `(trap '' HUP INT QUIT TERM; exec <&3 3<&- >&- 2>&-; read -r _ || kill -KILL ${kill}) & exec "$@" 3<&-`
+  `( (trap '' HUP INT QUIT TERM; exec <&3 3<&- >&- 2>&-; read -r _ || kill -KILL ${kill}) & ); exec "$@" 3<&-`
 const SCRIPTS = { process: guard('$$'), tree: guard('0') } as const
 
 /** The command line of a tied process. Descriptor 3 must be a pipe. */
@@ -60,6 +60,9 @@ export class Tie {
   }
 }
 
+/** A name of a variable that a shell gives on. */
+export const SHELL_NAME = /^[A-Za-z_]\w*$/
+
 /**
  * What the shell could not tell apart from a command that fails: that there is no such command.
  *
@@ -67,7 +70,6 @@ export class Tie {
  */
 export function checkCommand(command: string, cwd: string | undefined, path: string | undefined): void {
   const folder = resolve(cwd ?? '.')
-  if (!statSync(folder).isDirectory()) throw noSuch('ENOTDIR', folder)
   if (command.includes('/')) return mayRun(isAbsolute(command) ? command : join(folder, command))
   let failure: unknown = noSuch('ENOENT', command)
   for (const place of (path ?? '/bin:/usr/bin').split(delimiter)) {

@@ -1,10 +1,12 @@
 /** Process handles: they are about that very process alone, whatever happens to its number. */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { RingbellError } from 'ringbell'
+import { RingbellError, type Service } from 'ringbell'
 import { openProcess, type ProcessHandle, spawn, spawnAndWait, type SpawnOptions } from 'ringbell/supervise'
+import { announcing as untilAnnounced } from '../../../src/supervise/announcing.js'
+import { asRoot, GUEST } from '../../helpers/as-root.js'
 import { Child } from '../../helpers/child.js'
 import { PATIENCE_MS } from '../../helpers/patience.js'
 import { codeOf, place, until } from '../../helpers/place.js'
@@ -89,6 +91,74 @@ test('what cannot be started says why', async (t) => {
   t.throws(() => handle.signal('SIGNOTHING' as never), { code: 'ERR_RINGBELL_INVALID_OPTION' })
   t.is(await codeOf(() => handle.shutdown(-1)), 'ERR_RINGBELL_INVALID_OPTION')
   t.is(await codeOf(() => handle.waitForExit(1, { signal: AbortSignal.abort() })), 'ABORT_ERR')
+})
+
+test('a wrong option is named by its path, and a wrong file by its name', async (t) => {
+  const log = join(folder(t), 'no', 'out.log')
+  for (const [wrong, text] of [
+    [() => spawn('a\0b'), /^Option command .*NUL/],
+    [() => spawn('true', ['x', 'a\0b']), /^Option args\[1\] .*NUL/],
+    [() => spawn('true', [5 as never]), /^Option args\[0\] .*string/],
+    [() => spawn('true', [], { cwd: '/\0' }), /^Option cwd .*NUL/],
+    [() => spawn('true', [], { env: { A: 'a\0b' } }), /^Option env\.A .*NUL/],
+    [() => spawn('true', [], { env: { A: 5 as never } }), /^Option env\.A .*string/],
+    [() => spawn('true', [], { env: { 'a.b': '1' }, tied: 'process' }), /^Option env\.a\.b .*tied/],
+    [() => spawn('true', [], { stdio: ['ignore'] as never }), /^Option stdio .*\{ stdin, stdout, stderr \}/],
+    [() => spawn('true', [], { stdio: { file: '' } }), /^Option stdio /],
+    [() => spawn('true', [], { stdio: { stdout: { file: 'a\0b' } } }), /^Option stdio\.stdout /],
+    [
+      () => spawn('true', [], { stdio: { file: log } }),
+      /^Cannot start 'true'; its output goes to '.*out\.log' \(ENOENT\)/,
+    ],
+    [() => spawn('true', [], { stdio: { file: '/' } }), /^Cannot start 'true'; its output goes to '\/' \(EISDIR\)/],
+    [() => spawn('true', [], { cwd: '/no' }), /^Cannot start 'true'; it cannot work in '\/no' \(ENOENT\)/],
+    [() => spawn('true', [], { cwd: '/etc/passwd', tied: 'tree' }), /; it cannot work in '\/etc\/passwd' \(ENOTDIR\)/],
+  ] as const)
+    await t.throwsAsync<RingbellError>(wrong, { message: text })
+  const bus = await place(t).bus()
+  t.is(await codeOf(() => spawnAndWait(bus, { command: 'sleep' } as never)), 'ERR_RINGBELL_INVALID_NAME')
+})
+
+/** What /proc/PID/stat says: the command, and then the numbers from the parent on. */
+function statOf(pid: number): { command: string; parent: number; group: number } {
+  try {
+    const [, command = '', parent, group] =
+      /^\d+ \((.*)\) \S+ (\d+) (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1')) ?? []
+    return { command, parent: Number(parent), group: Number(group) }
+  } catch {
+    return { command: '', parent: 0, group: 0 }
+  }
+}
+
+test('the guard of a tied process is no child of it', async (t) => {
+  const { pid } = await started(t, 'sleep', ['1000'], { tied: 'process' })
+  await until(() => statOf(pid).command === 'sleep')
+  const all = readdirSync('/proc').flatMap((name) => (/^\d+$/.test(name) ? [statOf(Number(name))] : []))
+  t.false(all.some(({ parent }) => parent === pid))
+  t.is(all.filter(({ group }) => group === pid).length, 2, 'the guard is in its group')
+})
+
+asRoot('a process of another user can be held, and gets no signal', async (t) => {
+  const at = place(t)
+  chmodSync(at.path, 0o755)
+  await (await at.bus()).serve('price', () => {})
+  const script = `
+    import { Bus } from 'ringbell'
+    import { openProcess } from 'ringbell/supervise'
+    process.setuid(${GUEST})
+    const bus = await Bus.open({ create: false })
+    try {
+      const handle = openProcess(bus.services.find('price'))
+      console.log(handle.isAlive())
+      handle.signal('SIGTERM')
+    } catch ({ code }) {
+      console.log(code)
+    }
+    process.exit()`
+  const child = new Child(process.execPath, ['--input-type=module', '-e', script], { env: { IPC_BUS_DIR: at.path } })
+  const { stdout, stderr } = await child.end
+  const told = withoutPidfd ? 'ERR_RINGBELL_UNSUPPORTED_PLATFORM\n' : 'true\nERR_RINGBELL_NO_PERMISSION\n'
+  t.is(stdout.toString(), told, stderr)
 })
 
 test('output goes where it is told to', async (t) => {
@@ -230,6 +300,23 @@ test('spawnAndWait fails at once when the process ends, and leaves none that is 
   t.is(await codeOf(() => late), 'ERR_RINGBELL_TIMEOUT')
   for (const pid of pids) t.false(runs(pid))
   // Its record is no service any more, and goes with the next cleaning.
+  await until(async () => {
+    await bus.gc()
+    return at.files().length === 0
+  })
+})
+
+test('what a wrapper has started is named when the wrapper itself announces nothing', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const env = { IPC_BUS_DIR: at.path }
+  const script = ['-c', '"$@"; true', 'wrapper', process.execPath, ...announcing('price')]
+  const wrapper = await started(t, 'sh', script, { tied: 'tree', env })
+  const service = await bus.services.waitFor('price')
+  const others = (): Service[] => bus.services.list()
+  const error = await t.throwsAsync(untilAnnounced(wrapper as never, 'price', () => () => {}, { timeout: 1, others }))
+  t.regex(error?.message ?? '', new RegExp(`but process ${service.pid}, which it started, did`))
+  wrapper.forceKill()
   await until(async () => {
     await bus.gc()
     return at.files().length === 0

@@ -3,6 +3,15 @@ import test from 'ava'
 import { Registry } from 'ringbell/supervise'
 import { codeOf, place, until } from '../../helpers/place.js'
 
+test('what was registered is found at once, also when answers come from the cached view', async (t) => {
+  const registry = new Registry(await place(t, { untidy: true }).bus())
+  t.is(registry.find('number-0'), undefined)
+  for (let number = 0; number < 50; number++) {
+    await registry.register(`number-${number}`)
+    t.is(registry.find(`number-${number}`)?.pid, process.pid)
+  }
+})
+
 test('what is registered is found by name, by prefix and in its domain', async (t) => {
   const at = place(t, { untidy: true })
   const [bus, other] = [await at.bus(), await at.bus({ domain: 'lab' })]

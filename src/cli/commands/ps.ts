@@ -1,8 +1,9 @@
 /** `ringbell ps [service]`: the instances of service groups, with their roles. */
 import { Command } from 'commander'
 import { type GroupInstance, instancesOn } from '../../supervise/index.js'
+import { CommandError } from '../exit-codes.js'
 import { instanceLines } from '../group-text.js'
-import { runSession, type Session } from '../session.js'
+import { placeOf, runSession, type Session } from '../session.js'
 
 export function ps(): Command {
   return new Command('ps')
@@ -20,8 +21,11 @@ export function ps(): Command {
 async function list({ bus, out }: Session, service: string | undefined): Promise<void> {
   const instances = await instancesOn(bus, { service })
   if (out.json) for (const instance of instances) await out.value(fields(instance))
-  else if (instances.length === 0) out.note('no instances')
-  else await out.write(`${instanceLines(instances, out.paint).join('\n')}\n`)
+  else if (instances.length > 0) await out.write(`${instanceLines(instances, out.paint).join('\n')}\n`)
+  if (instances.length > 0) return
+  const nobody = `No instance of ${service === undefined ? 'a service group' : `'${service}'`} is on ${placeOf(bus)}`
+  if (service !== undefined) throw new CommandError('ERR_RINGBELL_NOT_FOUND', nobody)
+  if (!out.json) out.report(nobody, {})
 }
 
 /** What `--json` prints of an instance. The first fields are always there. */

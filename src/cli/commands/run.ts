@@ -82,19 +82,27 @@ export function run(): Command {
     'ringbell run --replicas 3 --name price -- node worker.js',
     'ringbell run services.yaml',
   ]).action((words: string[], options: CommandOptions, self: Command) =>
-    runSession(self, 'make', async (session) => keepUp(session, await servicesOf(session.bus, words, options))),
+    runSession(self, 'make', async (session) => keepUp(session, await servicesOf(session.bus, words, options, self))),
   )
 }
 
-async function servicesOf(bus: Bus, words: readonly string[], options: CommandOptions): Promise<FileService[]> {
+async function servicesOf(
+  bus: Bus,
+  words: readonly string[],
+  options: CommandOptions,
+  self: Command,
+): Promise<FileService[]> {
   const { name, heartbeat, respawn, ready, adopt, log, ...same } = options
   const [command, ...args] = words
   if (name === undefined) {
     if (command === undefined || args.length > 0)
-      throw new CommandError(
-        'ERR_RINGBELL_INVALID_OPTION',
-        "Give a file of services, or --name and a command after '--'",
-      )
+      throw wrong("Give one file of services, or --name and a command after '--'")
+    const refused = self.options.filter((one) => self.getOptionValueSource(one.attributeName()) === 'cli')
+    const flags = refused.flatMap(({ long }) =>
+      long === null || long === undefined || long === '--no-adopt' ? [] : long,
+    )
+    if (flags.length > 0)
+      throw wrong(`${flags.join(' and ')} cannot be given with a file: write it there, for each service`)
     // Its parser takes a while to load, and no other command needs it.
     const { readServices } = await import('../services-file.js')
     return readServices(command, (one) => void new ServiceGroup(bus, one)).map((one) => ({
@@ -102,7 +110,9 @@ async function servicesOf(bus: Bus, words: readonly string[], options: CommandOp
       options: { adopt, ...one.options },
     }))
   }
-  if (command === undefined) throw new CommandError('ERR_RINGBELL_INVALID_OPTION', "Give a command after '--'")
+  if (command === undefined) throw wrong("Give a command after '--'")
+  if (args.length === 0 && /\.(ya?ml|json)$/.test(command))
+    throw wrong(`'${command}' looks like a file of services, which has the names itself: give it without --name`)
   const beats =
     heartbeat === undefined ? {} : { heartbeat: { timeout: heartbeat, interval: Math.max(10, heartbeat / 3) } }
   const readiness = ready === undefined ? {} : { readiness: ready }
@@ -113,6 +123,10 @@ async function servicesOf(bus: Bus, words: readonly string[], options: CommandOp
       dependsOn: [],
     },
   ]
+}
+
+function wrong(message: string): CommandError {
+  return new CommandError('ERR_RINGBELL_INVALID_OPTION', message)
 }
 
 /** A service with its group. */

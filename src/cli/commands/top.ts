@@ -6,7 +6,7 @@ import { DURATIONS, parseCount, parseDuration, size } from '../figures.js'
 import { age, stateText } from '../group-text.js'
 import { LiveBlock } from '../live-block.js'
 import type { Paint } from '../paint.js'
-import { type Usage, usageOf } from '../process-usage.js'
+import { keyOf, type Usage, usageOf } from '../process-usage.js'
 import { runSession, type Session } from '../session.js'
 import { columns } from '../table.js'
 import { type Behind, type Traffic, trafficOf } from '../traffic.js'
@@ -31,8 +31,8 @@ interface Row {
 /** What was read in one round. */
 interface Reading {
   readonly at: number
-  readonly usages: ReadonlyMap<number, Usage>
-  readonly traffic: ReadonlyMap<number, Traffic>
+  readonly usages: ReadonlyMap<string, Usage>
+  readonly traffic: ReadonlyMap<string, Traffic>
 }
 
 export function top(): Command {
@@ -63,9 +63,9 @@ async function watch(session: Session, service: string | undefined, options: Com
   let before: Reading | undefined
   for (let left = options.count ?? Infinity; left > 0; left--) {
     const instances = await instancesOn(bus, { service })
-    const pids = new Set(instances.flatMap(({ pid }) => pid ?? []))
-    const traffic = await trafficOf(session, pids, PATIENCE)
-    const usages = new Map([...pids].flatMap(usage))
+    const running = instances.filter(({ pid }) => pid !== undefined)
+    const traffic = await trafficOf(session, new Set(running.map(keyOf)), PATIENCE)
+    const usages = new Map(running.flatMap(usage))
     const now = { at: performance.now(), usages, traffic }
     const rows = instances.map((instance) => row(instance, now, before))
     before = now
@@ -80,19 +80,19 @@ function json({ instance, cpu, memory, rate, subscribers }: Row): object {
   return { ...fields(instance), cpu: cpu ?? null, memory: memory ?? null, rate: rate ?? null, subscribers }
 }
 
-function usage(pid: number): [pid: number, usage: Usage][] {
-  const found = usageOf(pid)
-  return found === undefined ? [] : [[pid, found]]
+function usage(instance: GroupInstance): [key: string, usage: Usage][] {
+  const found = usageOf(instance)
+  return found === undefined ? [] : [[keyOf(instance), found]]
 }
 
 function row(instance: GroupInstance, now: Reading, before: Reading | undefined): Row {
-  const { pid = 0 } = instance
+  const key = keyOf(instance)
   const seconds = before === undefined ? 0 : (now.at - before.at) / 1000
   const grown = (last: number | undefined, first: number | undefined): number | undefined =>
     last === undefined || first === undefined || seconds <= 0 ? undefined : Math.max(0, last - first) / seconds
-  const [used, carried] = [now.usages.get(pid), now.traffic.get(pid)]
-  const share = grown(used?.seconds, before?.usages.get(pid)?.seconds)
-  const rate = grown(carried?.messages, before?.traffic.get(pid)?.messages)
+  const [used, carried] = [now.usages.get(key), now.traffic.get(key)]
+  const share = grown(used?.seconds, before?.usages.get(key)?.seconds)
+  const rate = grown(carried?.messages, before?.traffic.get(key)?.messages)
   return {
     instance,
     cpu: share === undefined ? undefined : Math.round(1000 * share) / 10,

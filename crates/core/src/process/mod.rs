@@ -52,11 +52,7 @@ impl Process {
     /// `ERR_RINGBELL_PEER_GONE` if there is none, `ERR_RINGBELL_RESOURCE` if descriptors ran out.
     pub fn open(pid: u32) -> Result<Process> {
         let pidfd = match PidFd::open(pid) {
-            // An older filter may know one call and not the other.
-            Ok(pidfd) => match pidfd.signal(0) {
-                Err(Errno::ENOSYS | Errno::EPERM) => None,
-                _ => Some(pidfd),
-            },
+            Ok(pidfd) => takes_signals(&pidfd)?.then_some(pidfd),
             Err(Errno::ENOSYS | Errno::EPERM) => None,
             Err(Errno::ESRCH | Errno::EINVAL) => return Err(gone(pid)),
             Err(errno) => return Err(Error::os("pidfd_open", errno, "cannot watch a process")),
@@ -149,6 +145,19 @@ impl Process {
     /// The descriptor that becomes readable at its death, if there is one.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// Whether signals go through a pidfd here. An older filter may know one call and not the other.
+fn takes_signals(pidfd: &PidFd) -> Result<bool> {
+    match pidfd.signal(0) {
+        Err(Errno::ENOSYS) => Ok(false),
+        // Either a filter denies the call, or the process has another user. A process may always signal itself.
+        Err(Errno::EPERM) => match PidFd::open(std::process::id()) {
+            Ok(own) => Ok(own.signal(0).is_ok()),
+            Err(errno) => Err(Error::os("pidfd_open", errno, "cannot watch a process")),
+        },
+        _ => Ok(true),
     }
 }
 
