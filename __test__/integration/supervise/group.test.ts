@@ -173,7 +173,7 @@ test('other processes see a manager, and ask it', async (t) => {
   const following = manager?.logs({ lines: 0, follow: true })
   const end = following?.next()
   t.deepEqual(
-    (await manager?.stop(1000))?.map(({ state }) => state),
+    (await manager?.stop({ grace: 1000 }))?.map(({ state }) => state),
     ['stopped', 'stopped'],
   )
   t.deepEqual(await end, { value: undefined, done: true })

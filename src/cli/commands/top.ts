@@ -62,7 +62,7 @@ async function watch(session: Session, service: string | undefined, options: Com
   const block = out.live ? new LiveBlock(process.stdout) : undefined
   let before: Reading | undefined
   for (let left = options.count ?? Infinity; left > 0; left--) {
-    const instances = await instancesOn(bus, { service })
+    const instances = await instancesOn(bus, { service, signal })
     const pids = new Set(instances.flatMap(({ pid }) => pid ?? []))
     const traffic = await trafficOf(session, pids, PATIENCE)
     const usages = new Map([...pids].flatMap(usage))
@@ -103,8 +103,19 @@ function row(instance: GroupInstance, now: Reading, before: Reading | undefined)
 }
 
 function table(rows: readonly Row[], paint: Paint): string[] {
-  const head = ['SERVICE', 'INSTANCE', 'STATE', 'EPOCH', 'PID', 'UPTIME', 'CPU', 'MEMORY', 'RESTARTS', 'MESSAGES/S', 'BACKLOG']
-    .map((one) => paint('dim', one))
+  const head = [
+    'SERVICE',
+    'INSTANCE',
+    'STATE',
+    'EPOCH',
+    'PID',
+    'UPTIME',
+    'CPU',
+    'MEMORY',
+    'RESTARTS',
+    'MESSAGES/S',
+    'BACKLOG',
+  ].map((one) => paint('dim', one))
   const lines = rows.map(({ instance: one, cpu, memory, rate, subscribers }) => [
     one.service,
     one.instance,
