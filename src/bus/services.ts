@@ -54,7 +54,7 @@ export class Services {
   /** All instances on the bus: from the cached view if there is one, otherwise from a scan. */
   list(): Service[] {
     if (this.#watch !== undefined) this.#pump()
-    return this.#filled ? this.#view.list() : this.#scan()
+    return this.#filled ? this.#view.list() : this.scan()
   }
 
   /**
@@ -154,7 +154,8 @@ export class Services {
     if (this.#closed) throw closedError('bus')
   }
 
-  #scan(): Service[] {
+  /** @internal As `list`, and always by a scan: what another process announced before this call is there. */
+  scan(): Service[] {
     this.#assertOpen()
     const records = JSON.parse(translated(() => this.#native.list())) as RecordJson[]
     return records.map(serviceOf)
@@ -169,7 +170,7 @@ export class Services {
     if (this.#watch === undefined) this.#begin()
     this.#pump()
     if (this.#filled) return undefined
-    const scanned = this.#scan()
+    const scanned = this.scan()
     this.#pump()
     this.#filled = this.#view.has(scanned)
     return scanned

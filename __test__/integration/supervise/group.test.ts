@@ -87,13 +87,13 @@ test('an instance that never gets ready is killed, and has ended early', async (
   const at = place(t)
   const bus = await at.bus()
   const group = groupOf(at, bus, 'silent', { replicas: 1, readyTimeout: 300, backoff: { delay: 1 }, maxRestarts: 1 })
-  const ends: ExitStatus[] = []
-  group.on('exit', (_, status) => ends.push(status)).on('failed', () => {})
+  const ends: unknown[] = []
+  group.on('exit', ({ state }, { signal }, reason) => ends.push([state, signal, reason?.code])).on('failed', () => {})
   t.is(await codeOf(() => group.start()), 'ERR_RINGBELL_TIMEOUT')
-  t.deepEqual(
-    ends.map(({ signal }) => signal),
-    ['SIGKILL', 'SIGKILL'],
-  )
+  t.deepEqual(ends, [
+    ['backoff', 'SIGKILL', 'ERR_RINGBELL_TIMEOUT'],
+    ['failed', 'SIGKILL', 'ERR_RINGBELL_TIMEOUT'],
+  ])
 })
 
 test('one that only has to be started is ready at once, and is not started again if that is not wanted', async (t) => {
@@ -238,6 +238,7 @@ test('wrong options are refused with their names', async (t) => {
     [{ backoff: { delay: 0 } }, 'backoff.delay'],
     [{ heartbeat: { interval: 'x' } }, 'heartbeat.interval'],
     [{ heartbeat: 5 }, 'heartbeat'],
+    [{ heartbeat: { interval: 1000, timeout: 100 } }, 'heartbeat.timeout'],
     [{ health: true }, 'health'],
     [{ readiness: 'soon' }, 'readiness'],
     [{ misspelled: 1 }, 'misspelled'],
