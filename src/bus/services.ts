@@ -57,7 +57,7 @@ export class Services {
 
   /** All instances on the bus: from the cached view if there is one, otherwise from a scan. */
   list(): Service[] {
-    if (this.#watch === undefined) return this.#scan()
+    if (this.#watch === undefined) return this.scan()
     return this.#follow() ?? this.#view.list()
   }
 
@@ -202,7 +202,8 @@ export class Services {
     if (this.#closed) throw closedError('bus')
   }
 
-  #scan(): Service[] {
+  /** @internal As `list`, and always by a scan: what another process announced before this call is there. */
+  scan(): Service[] {
     this.#assertOpen()
     const records = JSON.parse(translated(() => this.#native.list())) as RecordJson[]
     return records.map(serviceOf)
@@ -217,7 +218,7 @@ export class Services {
     if (this.#watch === undefined) this.#begin()
     this.#pump()
     if (this.#filled) return undefined
-    const scanned = this.#scan()
+    const scanned = this.scan()
     this.#pump()
     this.#filled = this.#view.has(scanned)
     return scanned

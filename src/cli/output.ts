@@ -13,6 +13,7 @@ export class Output {
   /** Called before anything is written to stderr. Code that draws on the terminal sets it. */
   beforeNote: () => void = nothing
   readonly #signal: AbortSignal
+  #drained: Promise<void> | undefined
 
   constructor(json: boolean, signal: AbortSignal) {
     this.json = json
@@ -27,7 +28,21 @@ export class Output {
   /** Writes a result. If the reader is behind, the promise waits for it. */
   write(data: string | Uint8Array): Promise<void> | undefined {
     if (process.stdout.write(data)) return undefined
-    return once(process.stdout, 'drain', { signal: this.#signal }).then(nothing)
+    // One wait for all that are behind.
+    return (this.#drained ??= once(process.stdout, 'drain', { signal: this.#signal })
+      .then(nothing)
+      .finally(() => (this.#drained = undefined)))
+  }
+
+  /**
+   * For output of others, which does not end with the command: the promise waits for the reader and never rejects. When the command is to end,
+   * what the reader does not take at once is dropped.
+   */
+  pass(line: string): Promise<void> | undefined {
+    const { writable, writableNeedDrain } = process.stdout
+    if (this.#signal.aborted && (!writable || writableNeedDrain)) return undefined
+    // What went wrong with stdout ends the command.
+    return this.line(line)?.catch(nothing)
   }
 
   /** For reports at fixed times: they do not wait for the reader. */

@@ -40,17 +40,17 @@ export interface GroupInstance {
 
 /** How often instances are asked how they are. */
 export interface HeartbeatOptions {
-  /** Milliseconds between two rounds, 1,000 by default. */
+  /** Milliseconds between two rounds, 1,000 by default, and never more than `timeout`. */
   interval?: number | undefined
-  /** Milliseconds without an answer, or without a beat of the work, after which it is stalled; 3,000 by default. */
+  /** Milliseconds without an answer, or without a beat of the work, after which it is stalled; 3,000 by default, or `interval` if that is more. */
   timeout?: number | undefined
 }
 
 /** Says whether an instance is well: `false`, or an error, means that it is not. */
 export type HealthCheck = (instance: GroupInstance, signal: AbortSignal) => boolean | void | Promise<boolean | void>
 
-/** Gets each line that an instance writes. */
-export type OutputListener = (line: string, stream: 'stdout' | 'stderr', instance: GroupInstance) => void
+/** Gets each line that an instance writes. While a promise that it returns is pending, no more is read of that instance. */
+export type OutputListener = (line: string, stream: 'stdout' | 'stderr', instance: GroupInstance) => unknown
 
 /** A service, the command of its instances, and how they are kept up. */
 export interface ServiceGroupOptions extends SpawnOptions {
@@ -137,6 +137,8 @@ export function checkGroup(options: ServiceGroupOptions): void {
   // The longest name that is made of it.
   checkName(managerName(options.service))
   checkCommandLine(options.command, options.args ?? [], options)
+  const { interval, timeout } = beatsOf(options)
+  if (interval > timeout) throw invalid('heartbeat.timeout', timeout, `must not be less than the interval, ${interval}`)
   if (options.output !== undefined && options.stdio !== undefined)
     throw invalid('stdio', options.stdio, 'must not be given together with output')
 }
@@ -145,9 +147,14 @@ export function checkStop(options: object): void {
   check(options, STOP)
 }
 
+function beatsOf({ heartbeat }: ServiceGroupOptions): Required<{ [K in keyof HeartbeatOptions]: number }> {
+  const { interval: asked, timeout: allowed } = typeof heartbeat === 'object' ? heartbeat : {}
+  const interval = asked ?? Math.min(1000, allowed ?? 1000)
+  return { interval, timeout: allowed ?? Math.max(3000, interval) }
+}
+
 export function policyOf(options: ServiceGroupOptions): GroupPolicy {
-  const { heartbeat: beats = options.health !== undefined } = options
-  const { interval = 1000, timeout = 3000 } = typeof beats === 'object' ? beats : {}
+  const { heartbeat = options.health !== undefined } = options
   return {
     replicas: options.replicas ?? 2,
     autoRespawn: options.autoRespawn ?? true,
@@ -157,6 +164,6 @@ export function policyOf(options: ServiceGroupOptions): GroupPolicy {
     readiness: options.readiness ?? 'announced',
     readyTimeout: options.readyTimeout ?? 10_000,
     grace: options.grace ?? 3000,
-    heartbeat: beats === false ? undefined : { interval, timeout },
+    heartbeat: heartbeat === false ? undefined : beatsOf(options),
   }
 }

@@ -23,7 +23,7 @@ export class GroupView {
 
   /** All instances that are known: those of this manager, in the order of their places, and then the members of others. */
   get instances(): GroupInstance[] {
-    const own = new Set(this.#places.flatMap(({ instances }) => [...instances].map(({ member }) => member?.id)))
+    const own = new Set(this.#places.flatMap(({ instances }) => instances.map(({ member }) => member?.id)))
     // One that this manager has started and that is in no place has ended, and its record has not gone yet.
     const others = (this.#roster()?.members ?? []).filter(
       ({ service }) => !own.has(service.id) && memberInfo(service).manager !== this.#manager,
@@ -68,11 +68,11 @@ export class GroupView {
   }
 
   placeOf(instance: Instance): Place | undefined {
-    return this.#places.find(({ instances }) => instances.has(instance))
+    return this.#places.find(({ instances }) => instances.includes(instance))
   }
 
   /** The instance of this manager that has this record as a member. */
   ownOf(member: Service): Instance | undefined {
-    return this.#places.flatMap(({ instances }) => [...instances]).find((one) => one.member?.id === member.id)
+    return this.#places.flatMap(({ instances }) => instances).find((one) => one.member?.id === member.id)
   }
 }

@@ -17,7 +17,15 @@ export { openProcess, type ProcessHandle } from './process.js'
 export { type RegisterOptions, Registry } from './registry.js'
 export { type InheritedSocket, listenFds } from './listen-fds.js'
 export type { LogLine } from './log-book.js'
-export { type GroupsOptions, instancesOn, type LogsOptions, managersOn, type RemoteManager } from './remote.js'
+export {
+  type AskOptions,
+  type GroupsOptions,
+  instancesOn,
+  type LogsOptions,
+  managersOn,
+  type RemoteManager,
+  type RemoteStopOptions,
+} from './remote.js'
 export { notify, watchdogInterval } from './notify.js'
 export { ServiceGroup, type ServiceGroupEvents, type StopOptions } from './service-group.js'
 export { type ReadyProcess, spawnAndWait, type SpawnAndWaitOptions } from './spawn-and-wait.js'

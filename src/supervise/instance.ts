@@ -2,7 +2,7 @@
  * One process of a group, from its start (or its adoption) to its end: what it has announced, and the state that follows from
  * that. It decides nothing.
  */
-import type { Service } from '../index.js'
+import type { RingbellError, Service } from '../index.js'
 import { announcing } from './announcing.js'
 import type { InstanceState } from './group-options.js'
 import type { ProcessHandle } from './process.js'
@@ -23,6 +23,8 @@ export class Instance {
   /** It was asked to end, so its end is no failure. */
   stopping = false
   stalled = false
+  /** Why its manager has killed it. */
+  reason: RingbellError | undefined
   /** It was ready at some time. At its end its records may go before its process. */
   wasReady: boolean
   readonly #service: string

@@ -31,22 +31,23 @@ export class Launcher {
     this.#logs = new LogBook()
   }
 
-  /** `snapshot`: the instance as it is when it writes a line. */
+  /** `snapshot`: that very instance as it is when it writes a line. */
   async launch(place: number, snapshot: () => GroupInstance): Promise<ProcessHandle> {
-    const { command, args = [], cwd, uid, gid, tied, env, stdio, output } = this.#options
+    const { command, args = [], cwd, uid, gid, tied, detached, env, stdio, output } = this.#options
     const instance = String(place)
     const member = JSON.stringify({ manager: this.#manager, instance })
     // The line may come before the promise of the handle resolves.
     let handle: ProcessHandle | undefined
     const listener: LineListener = (line, stream) => {
       this.#logs.add({ time: Date.now(), instance, pid: handle?.pid, stream, line })
-      output?.(line, stream, snapshot())
+      return output?.(line, stream, snapshot())
     }
     handle = await spawn(command, args, {
       cwd,
       uid,
       gid,
       tied,
+      detached,
       stdio: output === undefined ? stdio : listener,
       env: { IPC_BUS_DIR: this.#bus.path, ...env, [MEMBER_VARIABLE]: member },
     })

@@ -5,7 +5,8 @@
  */
 import { inspect } from 'node:util'
 import type { Bus, Server } from '../index.js'
-import { RingbellError } from '../errors.js'
+import { check, flag, integer, LONGEST_MS, duration, type Rules } from '../check.js'
+import { reason, RingbellError } from '../errors.js'
 import type { GroupInstance } from './group-options.js'
 import type { LogBook, LogLine } from './log-book.js'
 import { managerName } from './names.js'
@@ -34,6 +35,10 @@ export interface Managed {
   stop(): Promise<void>
 }
 
+/** What is asked comes from other processes. */
+const GRACE: Rules = { grace: duration(0, LONGEST_MS, 'milliseconds') }
+const LOGS: Rules = { lines: integer(0, 2 ** 20), follow: flag }
+
 /** Announces a manager. `managers`: its id, and those of dead managers whose instances it has. */
 export function serveManager(bus: Bus, group: Managed, managers: readonly string[]): Promise<Server<unknown>> {
   const metadata = { manager: group.id, managers }
@@ -51,13 +56,18 @@ async function answer(
 ): Promise<ManagerAnswer | AsyncIterable<ManagerAnswer>> {
   const asked = (typeof request === 'object' && request !== null ? request : {}) as Partial<Record<string, unknown>>
   const { method, grace, lines, follow } = asked
+  check({ grace }, GRACE)
+  check({ lines, follow }, LOGS)
   if (method === 'logs') return group.logs.read(typeof lines === 'number' ? lines : 0, follow === true, signal)
   if (method === 'restart') await group.restart()
   else if (method === 'failover') await group.forceFailover()
   else if (method === 'stop') {
     await group.endInstances(typeof grace === 'number' ? grace : undefined)
     // It waits for this answer.
-    void group.stop()
+    group.stop().catch((error: unknown) => {
+      const told = `The group '${group.service}' was stopped by another process, and not all of it has ended: ${reason(error)}`
+      process.emitWarning(told, { type: 'RingbellWarning', code: 'RINGBELL_FAILED' })
+    })
   } else if (method !== 'instances')
     throw new RingbellError(
       'ERR_RINGBELL_NOT_FOUND',

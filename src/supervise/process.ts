@@ -26,7 +26,7 @@ const WAIT: Rules = { signal: signalRule }
 const TIME = duration(0, LONGEST_MS, 'milliseconds')
 const NUMBER = integer(1, 64)
 const GRACE = 3000
-/** How long the end of stderr may take after the end of the process; a grandchild may have it, too. */
+/** How long the end of its output may take after the end of the process; a grandchild may have it, too. */
 const LAST_WORDS = 200
 
 /** @internal What a handle is made of. */
@@ -37,7 +37,8 @@ export interface ProcessParts {
   /** `undefined`: it is not a child of this process. */
   readonly child: ChildProcess | undefined
   readonly tie: Tie | undefined
-  readonly stderr: LineReader | undefined
+  /** What reads its output line by line, if this process does. */
+  readonly output: { readonly stdout?: LineReader | undefined; readonly stderr?: LineReader | undefined }
 }
 
 /** A process. `spawn` and `openProcess` make it. */
@@ -54,6 +55,8 @@ export class ProcessHandle {
   readonly #native: NativeProcess
   readonly #tie: Tie | undefined
   readonly #stderr: LineReader | undefined
+  /** Resolves when all of its output was told. */
+  readonly #outputEnded: Promise<unknown>
   #status: ExitStatus = RUNNING
   #end: (status: ExitStatus) => void = () => {}
   /** In the poller, if this process is not its parent. */
@@ -61,7 +64,7 @@ export class ProcessHandle {
   #referenced = true
 
   /** @internal Use `spawn` or `openProcess`. */
-  constructor({ pid, command, native, child, tie, stderr }: ProcessParts) {
+  constructor({ pid, command, native, child, tie, output }: ProcessParts) {
     this.pid = pid
     this.command = command
     this.signals = native.hasPidfd ? 'pidfd' : 'child'
@@ -69,7 +72,9 @@ export class ProcessHandle {
     this.#child = child
     this.#native = native
     this.#tie = tie
-    this.#stderr = stderr
+    this.#stderr = output.stderr
+    const readers = [output.stdout, output.stderr].filter((reader) => reader !== undefined)
+    this.#outputEnded = this.exited.then(() => Promise.all(readers.map((reader) => reader.finish(LAST_WORDS))))
     if (child === undefined) {
       this.#watched = poller().add(native, { wake: () => this.#look() })
       poller().hold()
@@ -197,18 +202,10 @@ export class ProcessHandle {
     return !this.#status.exited && translated(() => this.#native.announced(JSON.stringify(record)))
   }
 
-  /** @internal The last lines of stderr, if they were read here, when there can be no more of them. */
+  /** @internal When it has ended and all of its output was told: the last lines of stderr, if they were read here. */
   async lastWords(): Promise<readonly string[]> {
-    const { ended, last } = this.#stderr ?? { ended: undefined, last: [] }
-    if (ended === undefined) return last
-    await waitFor(
-      (waiting) => {
-        void ended.then(() => waiting.resolve())
-        return () => {}
-      },
-      { timeout: LAST_WORDS },
-    ).catch(() => {})
-    return last
+    await this.#outputEnded
+    return this.#stderr?.last ?? []
   }
 
   /** @internal The error of its end, for those who wait until it has announced a service. */
@@ -266,7 +263,7 @@ export function openProcess(service: Service): ProcessHandle {
       )
     const { pid, name } = service
     const command = `${name} (${pid})`
-    return new ProcessHandle({ pid, command, native, child: undefined, tie: undefined, stderr: undefined })
+    return new ProcessHandle({ pid, command, native, child: undefined, tie: undefined, output: {} })
   } catch (error) {
     throw closedAfter(error, native)
   }

@@ -1,8 +1,9 @@
 /** Managers and instances of groups as another process sees them: `ringbell ps`, `restart`, `stop`, `logs` and `top` are made of this. */
-import type { AsyncIteration, Bus, Client, RingbellError, Service } from '../index.js'
-import { check, duration, LONGEST_MS, type Rules, text } from '../check.js'
+import type { AsyncIteration, Bus, Client, Service } from '../index.js'
+import { check, duration, flag, integer, LONGEST_MS, type Rules, signal, text } from '../check.js'
 import { debug } from '../diagnostics.js'
-import { fromNative } from '../errors.js'
+import { fromNative, isRingbellError, RingbellError } from '../errors.js'
+import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import type { GroupInstance } from './group-options.js'
 import type { LogLine } from './log-book.js'
 import type { ManagerRequest } from './manager-service.js'
@@ -10,23 +11,43 @@ import { managerName, memberName } from './names.js'
 import { foreign } from './roster.js'
 
 /** Which groups to look at. */
-export interface GroupsOptions {
+export interface GroupsOptions extends SignalOptions {
   /** That of one service; by default all. */
   service?: string | undefined
   /** Milliseconds that a manager has to answer, 2,000 by default. */
   timeout?: number | undefined
 }
 
+/** How to ask a manager. */
+export interface AskOptions extends SignalOptions {
+  /**
+   * Milliseconds that the manager has to answer at all, 5,000 by default. What it was asked for may take longer; `signal` ends the
+   * wait for that.
+   */
+  timeout?: number | undefined
+}
+
+/** How a manager shall end its group. */
+export interface RemoteStopOptions extends AskOptions {
+  /** Milliseconds that all instances together have to end; by default that of the group. */
+  grace?: number | undefined
+}
+
 /** What to read of the output of instances. */
-export interface LogsOptions {
+export interface LogsOptions extends AskOptions {
   /** How many of the last lines, 10 by default; at most 1,000 are kept. */
   lines?: number | undefined
   /** Go on with the lines that come. */
   follow?: boolean | undefined
 }
 
-const GROUPS: Rules = { service: text(64), timeout: duration(1, LONGEST_MS, 'milliseconds') }
-const TIMEOUT = 2000
+const ASK: Rules = { timeout: duration(1, LONGEST_MS, 'milliseconds'), signal }
+const STOP: Rules = { ...ASK, grace: duration(0, LONGEST_MS, 'milliseconds') }
+const LOGS: Rules = { ...ASK, lines: integer(0, 2 ** 20), follow: flag }
+const GROUPS: Rules = { ...ASK, service: text(64) }
+/** For those who only look. */
+const GLANCE = 2000
+const TIMEOUT = 5000
 const MANAGER = managerName('')
 const MEMBER = memberName('')
 
@@ -58,44 +79,76 @@ export class RemoteManager {
     return Array.isArray(managers) ? managers.map(String) : []
   }
 
-  /** Its instances. Rejects as every call does. */
-  instances(timeout = TIMEOUT): Promise<GroupInstance[]> {
-    return this.#ask({ method: 'instances' }, timeout)
+  /** Its instances. Rejects with `ERR_RINGBELL_TIMEOUT` if it does not answer, with an `AbortError`, and as every call does. */
+  async instances(options: AskOptions = {}): Promise<GroupInstance[]> {
+    check(options, ASK)
+    return this.#ask(undefined, options)
   }
 
   /** As `group.restart()` there. Rejects with a `RemoteError` if that fails. */
-  restart(): Promise<GroupInstance[]> {
-    return this.#ask({ method: 'restart' })
+  async restart(options: AskOptions = {}): Promise<GroupInstance[]> {
+    check(options, ASK)
+    return this.#ask({ method: 'restart' }, options)
   }
 
   /** As `group.forceFailover()` there. */
-  forceFailover(): Promise<GroupInstance[]> {
-    return this.#ask({ method: 'failover' })
+  async forceFailover(options: AskOptions = {}): Promise<GroupInstance[]> {
+    check(options, ASK)
+    return this.#ask({ method: 'failover' }, options)
   }
 
   /** As `group.stop()` there. */
-  stop(grace?: number): Promise<GroupInstance[]> {
-    return this.#ask({ method: 'stop', grace })
+  async stop(options: RemoteStopOptions = {}): Promise<GroupInstance[]> {
+    check(options, STOP)
+    return this.#ask({ method: 'stop', grace: options.grace }, options)
   }
 
-  /** The output of its instances, if that group has `output`. It ends with the group, or by leaving the loop. */
-  async *logs({ lines = 10, follow = false }: LogsOptions = {}): AsyncGenerator<LogLine, void> {
+  /**
+   * The output of its instances, if that group has `output`. It ends with the group, by leaving the loop, or by the signal.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
+   */
+  logs(options: LogsOptions = {}): AsyncGenerator<LogLine, void> {
+    check(options, LOGS)
+    return this.#logs(options)
+  }
+
+  async *#logs({ lines = 10, follow = false, timeout, signal }: LogsOptions): AsyncGenerator<LogLine, void> {
+    throwIfAborted(signal)
     const client = await this.#client()
     try {
+      await this.#answer(client, { timeout, signal })
       const request: ManagerRequest = { method: 'logs', lines, follow }
-      yield* client.stream(request, { instance: this.#record.id }) as unknown as AsyncIteration<LogLine>
+      yield* client.stream(request, { instance: this.#record.id, signal }) as unknown as AsyncIteration<LogLine>
     } finally {
       await client.close()
     }
   }
 
-  async #ask(request: ManagerRequest, timeout = 0): Promise<GroupInstance[]> {
+  /** Asks first whether it answers, because what takes long has no limit. */
+  async #ask(request: ManagerRequest | undefined, { timeout, signal }: AskOptions): Promise<GroupInstance[]> {
+    throwIfAborted(signal)
     const client = await this.#client()
     try {
-      const { instances } = await client.call(request, { instance: this.#record.id, timeout })
-      return instances
+      const instances = await this.#answer(client, { timeout, signal })
+      if (request === undefined) return instances
+      return (await client.call(request, { instance: this.#record.id, signal })).instances
     } finally {
       await client.close()
+    }
+  }
+
+  async #answer(client: Inquirer, { timeout = TIMEOUT, signal }: AskOptions): Promise<GroupInstance[]> {
+    try {
+      const { instances } = await client.call({ method: 'instances' }, { instance: this.#record.id, timeout, signal })
+      return instances
+    } catch (error) {
+      if (!isRingbellError(error) || error.code !== 'ERR_RINGBELL_TIMEOUT') throw error
+      throw new RingbellError(
+        'ERR_RINGBELL_TIMEOUT',
+        `The manager of '${this.service}', process ${this.pid}, has not answered for ${timeout} ms; is it stopped, or very busy?`,
+        { cause: error },
+      )
     }
   }
 
@@ -122,14 +175,17 @@ export function managersOn(bus: Bus, options: GroupsOptions = {}): RemoteManager
 
 /**
  * All instances of all groups on a bus: those that managers tell, and members without one, or whose manager does not answer.
- * Rejects with `ERR_RINGBELL_CLOSED`, and as `bus.services.list` throws.
+ * Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`, and as `bus.services.list` throws.
  */
 export async function instancesOn(bus: Bus, options: GroupsOptions = {}): Promise<GroupInstance[]> {
-  const { service, timeout = TIMEOUT } = options
+  const { service, timeout = GLANCE, signal } = options
   const managers = managersOn(bus, options)
   const answers = await Promise.all(
-    managers.map((manager) => manager.instances(timeout).catch((error: unknown) => fromNative(error) as RingbellError)),
+    managers.map((manager) =>
+      manager.instances({ timeout, signal }).catch((error: unknown) => fromNative(error) as RingbellError),
+    ),
   )
+  throwIfAborted(signal)
   const told = answers.flatMap((answer) => (Array.isArray(answer) ? answer : []))
   const answered = new Set(managers.flatMap(({ ids }, at) => (Array.isArray(answers[at]) ? ids : [])))
   const keyOf = (one: GroupInstance): string => `${one.service} ${one.pid} ${one.pidNamespace}`

@@ -58,34 +58,44 @@ const RETRY = { delay: 50, maxDelay: 5000 }
 export class Roster {
   /** Everything of this group by id, with the time of `performance.now()` at which it was first seen. */
   readonly services = new Map<string, { service: Service; since: number }>()
+  /** The name of the group. */
+  readonly service: string
   readonly #bus: Bus
   readonly #names: ReadonlySet<string>
-  readonly #service: string
   readonly #changed: (event: ServiceEvent) => void
   readonly #abort = new AbortController()
 
   constructor(bus: Bus, service: string, changed: (event: ServiceEvent) => void) {
     this.#bus = bus
-    this.#service = service
+    this.service = service
     this.#names = new Set([service, memberName(service), managerName(service)])
     this.#changed = changed
     // What is there now is known when the constructor returns.
-    for (const found of bus.services.list()) this.#apply({ type: 'added', service: found })
-    void this.#follow(this.#watch())
+    this.refresh()
+    void this.#follow()
+  }
+
+  /** Takes in what is on the bus now. @throws {RingbellError} as `bus.services.list`. */
+  refresh(): void {
+    const found = this.#bus.services.scan()
+    const ids = new Set(found.map(({ id }) => id))
+    for (const { service } of this.services.values())
+      if (!ids.has(service.id)) this.#apply({ type: 'removed', service })
+    for (const service of found) this.#apply({ type: 'added', service })
   }
 
   get members(): { service: Service; since: number }[] {
-    return this.#named(memberName(this.#service))
+    return this.#named(memberName(this.service))
   }
 
   /** Those that have announced the service itself. */
   get instances(): { service: Service; since: number }[] {
-    return this.#named(this.#service)
+    return this.#named(this.service)
   }
 
   /** The ids of living managers, with those of managers whose instances they have taken over. */
   get managers(): Set<string> {
-    const name = managerName(this.#service)
+    const name = managerName(this.service)
     const ids = [...this.services.values()].flatMap(({ service }) => {
       const list = service.name === name ? service.metadata['managers'] : undefined
       return Array.isArray(list) ? list.filter((id): id is string => typeof id === 'string') : []
@@ -101,14 +111,13 @@ export class Roster {
     return [...this.services.values()].filter(({ service }) => service.name === name)
   }
 
-  #watch(): ReturnType<Bus['services']['watch']> {
-    return this.#bus.services.watch({ filter: `${this.#service}*`, signal: this.#abort.signal })
-  }
-
-  async #follow(watch: ReturnType<Bus['services']['watch']>): Promise<void> {
+  async #follow(): Promise<void> {
     const { signal } = this.#abort
     for (let failures = 0; ;) {
       try {
+        const watch = this.#bus.services.watch({ filter: `${this.service}*`, signal })
+        // What went while nobody watched has no event.
+        this.refresh()
         for await (const event of watch) {
           failures = 0
           this.#apply(event)
@@ -116,11 +125,10 @@ export class Roster {
         return
       } catch (error) {
         if (signal.aborted || this.#bus.closed) return
-        debug('following the group %s: %s', this.#service, error)
+        debug('following the group %s: %s', this.service, error)
       }
       await new Promise((resolve) => setTimeout(resolve, pauseAfter(++failures, RETRY)))
       if (signal.aborted || this.#bus.closed) return
-      watch = this.#watch()
     }
   }
 

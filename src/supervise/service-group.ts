@@ -15,7 +15,7 @@ import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { Emitter } from '../wait/emitter.js'
 import { EventQueue } from '../wait/event-queue.js'
 import { Waiters } from '../wait/waiting.js'
-import { orphansIn } from './adoption.js'
+import { adopt, type Adoption } from './adoption.js'
 import { Checks } from './checks.js'
 import { ConnectTest } from './connect-test.js'
 import type { ExitStatus } from './exit.js'
@@ -33,7 +33,7 @@ import { Launcher } from './launcher.js'
 import type { LogBook } from './log-book.js'
 import { serveManager } from './manager-service.js'
 import { MemberCalls } from './member-calls.js'
-import { Place, type PlaceHost } from './place.js'
+import { Place, type PlaceHost, stoppedError } from './place.js'
 import { Roster } from './roster.js'
 
 /** The events of a service group. */
@@ -42,13 +42,19 @@ export interface ServiceGroupEvents {
   ready: [instance: GroupInstance]
   /** The group has a new primary, which others may have started. */
   primary: [instance: GroupInstance]
-  /** An instance of this manager has ended. */
-  exit: [instance: GroupInstance, status: ExitStatus]
+  /**
+   * An instance of this manager has ended, and all of its output was told. Its state says what comes now: `'backoff'`: it is started
+   * again; `'failed'`; `'stopped'`. `reason`: why its manager has killed it, if it has.
+   */
+  exit: [instance: GroupInstance, status: ExitStatus, reason: RingbellError | undefined]
   /** It is started again in so many milliseconds. */
   respawn: [instance: GroupInstance, delay: number]
   /** It is alive and does not answer, or is not well; it is killed now. */
   stalled: [instance: GroupInstance, reason: RingbellError]
-  /** A place has failed: its instances have ended too often, too early. `error` says how the last one ended. */
+  /**
+   * A place has failed: its instances have ended too often, too early, or without `autoRespawn` before it was ready. `error` says how
+   * the last one ended.
+   */
   failed: [error: RingbellError, instance: GroupInstance]
   /** It was stopped, here or by `ringbell stop`, and all of its instances have ended. */
   stopped: []
@@ -83,6 +89,8 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
   #manager: Server<unknown> | undefined
   /** Of the last primary that was told. */
   #epoch = 0
+  /** From `start` to the first call of `stop`. */
+  #life: AbortController | undefined
   #starting: Promise<void> | undefined
   #restarting: Promise<void> | undefined
   #stopping: Promise<void> | undefined
@@ -120,14 +128,29 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
    * on, until `stop()`. It also rejects with `ERR_RINGBELL_CLOSED` if it is stopped meanwhile.
    */
   start(): Promise<void> {
-    return (this.#starting ??= this.#start().finally(() => (this.#starting = undefined)))
+    if (this.#life?.signal.aborted !== false) {
+      this.#life = new AbortController()
+      // The one that was stopped rejects by itself.
+      this.#starting = undefined
+    }
+    if (this.#starting !== undefined) return this.#starting
+    const starting = this.#start(this.#life.signal).finally(() => {
+      if (this.#starting === starting) this.#starting = undefined
+    })
+    return (this.#starting = starting)
   }
 
-  /** Ends all instances of this manager at the same time, with one grace for all, and then kills those that are left. */
+  /**
+   * Ends all instances of this manager at the same time, with one grace for all, and then kills those that are left. A further call
+   * with a grace may shorten that of the first one.
+   */
   async stop(options: StopOptions = {}): Promise<void> {
     checkStop(options)
     const { grace = this.#policy.grace } = options
-    await (this.#stopping ??= this.#stop(grace).finally(() => (this.#stopping = undefined)))
+    this.#life?.abort()
+    const shorter = this.#stopping !== undefined && options.grace !== undefined
+    this.#stopping ??= this.#stop(grace, this.#starting).finally(() => (this.#stopping = undefined))
+    await Promise.all([this.#stopping, shorter ? this.endInstances(grace) : undefined])
   }
 
   /** As `stop()`. */
@@ -143,7 +166,8 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
   /**
    * Replaces all instances of this manager, one after the other, the primary last. Each time the new one is started first; when
    * it is ready, the old one steps down, ends the calls that it has, and is ended. So a client that follows the primary has no
-   * failed call. Rejects if a new one does not get ready; that old one and those after it go on then.
+   * failed call. Rejects if a new one does not get ready; that old one and those after it go on then. It also rejects with
+   * `ERR_RINGBELL_CLOSED` if the group is stopped meanwhile.
    */
   restart(): Promise<void> {
     return (this.#restarting ??= this.#restart().finally(() => (this.#restarting = undefined)))
@@ -181,7 +205,11 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
 
   /** @internal Ends all instances. The group is stopped when `stop` is called after it. */
   async endInstances(grace = this.#policy.grace): Promise<void> {
-    await Promise.all(this.#places.map((place) => place.stop(grace)))
+    this.#life?.abort()
+    this.#waiters.fail(stoppedError(this.service))
+    const ends = await Promise.allSettled(this.#places.map((place) => place.stop(grace)))
+    const failed = ends.find((end) => end.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
   }
 
   /** @internal Those of this manager. */
@@ -194,36 +222,54 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     return this.#launcher.logs
   }
 
-  async #start(): Promise<void> {
+  async #start(life: AbortSignal): Promise<void> {
     await this.#stopping
-    if (this.#roster === undefined) {
-      const roster = (this.#roster = new Roster(this.#bus, this.service, (event) => this.#hear(event)))
-      this.#calls = new MemberCalls(this.#bus, this.service)
-      const { heartbeat } = this.#policy
-      if (heartbeat !== undefined) this.#checks = this.#rounds(this.#calls, heartbeat.interval, heartbeat.timeout)
-      const orphans = orphansIn(roster, this.#options.adopt === true ? this.#places.length : 0)
-      const manager = await serveManager(this.#bus, this, [this.id, ...orphans.managers])
-      // It was stopped meanwhile.
-      if (this.#roster !== roster) {
-        await manager.close()
-        for (const process of orphans.processes) process.close()
-        throw stoppedError(this.service)
-      }
-      this.#manager = manager
-      for (const place of this.#places) place.start(orphans.processes.shift())
-    } else for (const place of this.#places) place.start()
+    if (life.aborted) throw stoppedError(this.service)
+    if (this.#manager === undefined) await this.#begin(life)
+    else for (const place of this.#places) place.start()
     await this.#when(() => {
       const failed = this.#places.find(({ state }) => state === 'failed')
       if (failed?.error !== undefined) throw failed.error
-      return this.#places.every(({ current }) => current?.ready === true) ? true : undefined
+      return this.#places.every(({ settled }) => settled) ? true : undefined
     })
   }
 
-  async #stop(grace: number): Promise<void> {
+  /** Announces this manager, and starts its places. If it cannot be announced, nothing stays open. */
+  async #begin(life: AbortSignal): Promise<void> {
+    let adoption: Adoption | undefined
+    try {
+      const roster = (this.#roster = new Roster(this.#bus, this.service, (event) => this.#hear(event)))
+      const calls = (this.#calls = new MemberCalls(this.#bus, this.service))
+      if (this.#options.adopt === true) adoption = await adopt(this.#bus, roster, this.#places.length, life)
+      this.#manager = await serveManager(this.#bus, this, [this.id, ...(adoption?.managers ?? [])])
+      if (life.aborted) throw stoppedError(this.service)
+      const { heartbeat } = this.#policy
+      if (heartbeat !== undefined) this.#checks = this.#rounds(calls, heartbeat.interval, heartbeat.timeout)
+    } catch (error) {
+      for (const process of adoption?.processes.values() ?? []) process.close()
+      await this.#letGo()
+      throw life.aborted ? stoppedError(this.service) : error
+    } finally {
+      adoption?.release()
+    }
+    for (const place of this.#places) place.start(adoption?.processes.get(place.index))
+  }
+
+  async #stop(grace: number, starting: Promise<void> | undefined): Promise<void> {
+    this.#checks?.close()
+    try {
+      await this.endInstances(grace)
+    } finally {
+      await starting?.catch((error: unknown) => debug('starting, and stopped: %s', error))
+      await this.#letGo()
+    }
+    this.#events.add('stopped')
+  }
+
+  /** Closes what it needs while it is started. */
+  async #letGo(): Promise<void> {
     this.#checks?.close()
     this.#checks = undefined
-    this.#waiters.fail(stoppedError(this.service))
-    await this.endInstances(grace)
     this.#roster?.close()
     this.#roster = undefined
     const [manager, calls] = [this.#manager, this.#calls]
@@ -233,13 +279,17 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     this.#launcher.endLogs()
     await manager?.close({ grace: LAST_ANSWER })
     await calls?.close()
-    this.#events.add('stopped')
   }
 
   async #restart(): Promise<void> {
-    if (this.#roster === undefined) return this.start()
+    if (this.#stopping !== undefined) throw stoppedError(this.service)
+    if (this.#manager === undefined) return this.start()
+    const life = this.#life
     const primaryLast = [...this.#places].sort((a, b) => rank(a) - rank(b))
-    for (const place of primaryLast) await place.replace((old) => this.#retire(place, old))
+    for (const place of primaryLast) {
+      await place.replace((old) => this.#retire(place, old))
+      if (life?.signal.aborted === true) throw stoppedError(this.service)
+    }
   }
 
   /** Its calls end, and others take over, before it ends. One that does not answer is ended all the same. */
@@ -275,7 +325,7 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
   #stalled(instance: Instance, reason: RingbellError): void {
     const place = this.#view.placeOf(instance)
     instance.stalled = true
-    if (place !== undefined) place.error = reason
+    instance.reason = reason
     this.#events.add('stalled', this.#view.snapshot(place, instance), reason)
     this.#changed()
     // Another process can be primary only when this one has ended: while it is stopped, it still holds the claim.
@@ -301,13 +351,19 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     return {
       service: this.service,
       policy: this.#policy,
-      spawn: (place) => this.#launcher.launch(place.index, () => this.#view.snapshot(place, place.current)),
+      spawn: (place, instance) => this.#launcher.launch(place.index, () => this.#view.snapshot(place, instance())),
       introduce: (instance) => {
         for (const { service } of this.#roster?.services.values() ?? []) instance.hear('added', service)
       },
       changed: () => this.#changed(),
       ready: (place, instance) => this.#events.add('ready', this.#view.snapshot(place, instance)),
-      exit: (place, instance, status) => this.#events.add('exit', this.#view.snapshot(place, instance), status),
+      exit: (place, instance, status, state) =>
+        this.#events.add(
+          'exit',
+          Object.freeze({ ...this.#view.snapshot(place, instance), state }),
+          status,
+          instance.reason,
+        ),
       respawn: (place, delay) => this.#events.add('respawn', this.#view.snapshot(place, undefined), delay),
       failed: (place, error) => this.#events.add('failed', error, this.#view.snapshot(place, undefined)),
     }
@@ -334,10 +390,6 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
       return result.found
     })
   }
-}
-
-function stoppedError(service: string): RingbellError {
-  return new RingbellError('ERR_RINGBELL_CLOSED', `The group '${service}' is stopped; start it again.`)
 }
 
 /** The primary comes last, so that it moves once. */

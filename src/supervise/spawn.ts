@@ -3,13 +3,13 @@ import { type ChildProcess, spawn as spawnChild, type SpawnOptions as ChildOptio
 import { once } from 'node:events'
 import { accessSync, constants, statSync } from 'node:fs'
 import type { Socket } from 'node:net'
-import { check, integer, oneOf, plainObject, type Rule, type Rules, text } from '../check.js'
+import { check, flag, integer, oneOf, plainObject, type Rule, type Rules, text } from '../check.js'
 import { fromNative, isRingbellError } from '../errors.js'
 import { invalid } from '../invalid.js'
 import { binding } from '../native.js'
 import { aboutFile, spawnError } from './exit.js'
 import { ProcessHandle } from './process.js'
-import { planOf, readLines, stdio, type StdioOption, type StdioPlan } from './stdio.js'
+import { LineReader, planOf, stdio, type StdioOption, type StdioPlan } from './stdio.js'
 import { checkCommand, SHELL_NAME, Tie, type Tied, tiedCommand } from './tie.js'
 
 /** How to start a process. */
@@ -29,6 +29,8 @@ export interface SpawnOptions {
   gid?: number | undefined
   /** What ends with this process, even if this one is killed; `'none'` by default. */
   tied?: Tied | undefined
+  /** In a session and process group of its own, so that Ctrl-C in a terminal does not reach it; a tied one always is. */
+  detached?: boolean | undefined
 }
 
 const ID = integer(0, 2 ** 32 - 2)
@@ -51,6 +53,7 @@ export const SPAWN: Rules = {
   uid: ID,
   gid: ID,
   tied: oneOf('none', 'process', 'tree'),
+  detached: flag,
 }
 
 /** What the rules of single options cannot see. */
@@ -95,7 +98,7 @@ export async function spawn(
 async function started(
   command: string,
   args: readonly string[],
-  { cwd, env, uid, gid, tied = 'none' }: SpawnOptions,
+  { cwd, env, uid, gid, tied = 'none', detached = false }: SpawnOptions,
   plan: StdioPlan,
 ): Promise<ProcessHandle> {
   const environment = { ...process.env, ...env }
@@ -103,7 +106,7 @@ async function started(
     cwd,
     env: environment,
     stdio: tied === 'none' ? plan.stdio : [...plan.stdio, 'pipe'],
-    detached: tied !== 'none',
+    detached: detached || tied !== 'none',
     ...(uid === undefined ? {} : { uid }),
     ...(gid === undefined ? {} : { gid }),
   }
@@ -130,14 +133,15 @@ function held(child: ChildProcess, pid: number, command: string, tied: Tied, pla
   // Failures to signal it are told by those who signal.
   child.on('error', () => {})
   const tie = tied === 'none' ? undefined : new Tie(tied, child.stdio[3] as Socket)
-  const { stdout, stderr } = plan.listeners
-  if (child.stdout !== null && stdout !== undefined) readLines(child.stdout, (line) => stdout(line, 'stdout'))
-  const errors =
-    child.stderr !== null && stderr !== undefined
-      ? readLines(child.stderr, (line) => stderr(line, 'stderr'))
-      : undefined
+  const read = (name: 'stdout' | 'stderr'): LineReader | undefined => {
+    const [stream, listener] = [child[name], plan.listeners[name]]
+    return stream === null || listener === undefined
+      ? undefined
+      : new LineReader(stream, (line) => listener(line, name))
+  }
+  const output = { stdout: read('stdout'), stderr: read('stderr') }
   try {
-    return new ProcessHandle({ pid, command, native: binding().NativeProcess.open(pid), child, tie, stderr: errors })
+    return new ProcessHandle({ pid, command, native: binding().NativeProcess.open(pid), child, tie, output })
   } catch (error) {
     tie?.cut()
     child.kill('SIGKILL')

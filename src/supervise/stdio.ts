@@ -7,10 +7,11 @@ import type { Readable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
 import { check, plainObject, type Rule, type Rules } from '../check.js'
 import { inSteps } from '../closing.js'
+import { waitFor } from '../wait/waiting.js'
 import { aboutFile } from './exit.js'
 
-/** Gets each line of output, without its end. */
-export type LineListener = (line: string, stream: 'stdout' | 'stderr') => void
+/** Gets each line of output, without its end. While a promise that it returns is pending, no more is read. */
+export type LineListener = (line: string, stream: 'stdout' | 'stderr') => unknown
 
 /** `'pipe'`: a stream of the handle, which you must read. A file is appended to; rotating it is not done here. */
 export type OutputTarget = 'inherit' | 'ignore' | 'pipe' | LineListener | { readonly file: string }
@@ -97,25 +98,26 @@ const LONGEST_LINE = 65_536
 const KEPT_LINES = 10
 const KEPT_LENGTH = 500
 
-/** Tells each line of a stream. */
-export function readLines(stream: Readable, listener: (line: string) => void): LineReader {
-  return new LineReader(stream, listener)
-}
-
 /** Reads a stream line by line. */
 export class LineReader {
   /** The last lines, cut. */
   readonly last: string[] = []
+  readonly #stream: Readable
   /** Resolves when the stream has ended, or was given up. */
-  readonly ended: Promise<void>
+  readonly #ended: Promise<void>
   #rest = ''
+  /** Promises of the listener that are pending. */
+  #pending = 0
+  #hurries = false
 
-  constructor(stream: Readable, listener: (line: string) => void) {
+  constructor(stream: Readable, listener: (line: string) => unknown) {
+    this.#stream = stream
     const decoder = new StringDecoder('utf8')
     const tell = (line: string): void => {
       this.last.push(line.slice(0, KEPT_LENGTH))
       if (this.last.length > KEPT_LINES) this.last.shift()
-      listener(line)
+      const taken = listener(line)
+      if (taken instanceof Promise) this.#waitFor(taken)
     }
     stream.on('data', (chunk: Buffer) => {
       const lines = (this.#rest + decoder.write(chunk)).split('\n')
@@ -124,13 +126,39 @@ export class LineReader {
       for (; this.#rest.length > LONGEST_LINE; this.#rest = this.#rest.slice(LONGEST_LINE))
         tell(this.#rest.slice(0, LONGEST_LINE))
     })
-    this.ended = new Promise((resolve) => {
+    this.#ended = new Promise((resolve) => {
       stream.on('close', () => {
         const line = this.#rest + decoder.end()
         this.#rest = ''
         if (line !== '') tell(line)
         resolve()
       })
+    })
+  }
+
+  /**
+   * The writer has ended: reads what is left at once. Something that it has started may have the other end, too, so after these
+   * milliseconds the stream is given up.
+   */
+  async finish(limit: number): Promise<void> {
+    this.#hurries = true
+    this.#stream.resume()
+    await waitFor(
+      (waiting) => {
+        void this.#ended.then(() => waiting.resolve())
+        return () => {}
+      },
+      { timeout: limit },
+    ).catch(() => this.#stream.destroy())
+    return this.#ended
+  }
+
+  #waitFor(taken: Promise<unknown>): void {
+    this.#pending++
+    if (!this.#hurries) this.#stream.pause()
+    // A rejection is unhandled, as what the listener throws is uncaught.
+    void taken.finally(() => {
+      if (--this.#pending === 0) this.#stream.resume()
     })
   }
 }

@@ -8,8 +8,6 @@ import { codeOf, place, until } from '../../helpers/place.js'
 import { runs } from '../../helpers/scratch.js'
 
 const rolesOf = (group: ServiceGroup): unknown[] => group.instances.map(({ role }) => role)
-const pidsOf = (instances: readonly GroupInstance[]): number[] =>
-  instances.map(({ pid = 0 }) => pid).sort((a, b) => a - b)
 const onePrimary = (group: ServiceGroup): boolean => {
   const roles = rolesOf(group)
   return roles.filter((role) => role === 'primary').length === 1 && !roles.includes(undefined)
@@ -164,7 +162,11 @@ test('the members of a manager that was killed live on, and another manager take
     async () => (await instancesOn(bus)).every(({ restarts }) => restarts === 0) && runs(before[0]?.pid as number),
   )
   await group.start()
-  t.deepEqual(pidsOf(group.instances), pidsOf(before), 'no new ones were started')
+  t.deepEqual(
+    group.instances.map(({ pid }) => pid),
+    before.map(({ pid }) => pid),
+    'no new ones were started, and each has its place',
+  )
   t.is(group.aliveCount, 2)
   // A third manager does not take them from this one.
   const third = groupOf(at, await at.bus(), 'member', { adopt: true, replicas: 1 })
@@ -176,6 +178,27 @@ test('the members of a manager that was killed live on, and another manager take
   process.kill(pid as number, 'SIGKILL')
   await until(() => group.aliveCount === 2 && onePrimary(group) && group.primary?.pid !== pid)
   t.true(group.instances.some(({ restarts }) => restarts === 1))
+})
+
+test('two managers that adopt at the same time do not take the same instances', async (t) => {
+  const at = place(t)
+  const manager = new Child(
+    process.execPath,
+    [fileURLToPath(new URL('../../fixtures/supervise/keeper.mjs', import.meta.url)), String(process.pid)],
+    { env: { IPC_BUS_DIR: at.path } },
+  )
+  at.onEnd(() => manager.ended())
+  await manager.shows('started')
+  await manager.ended()
+  const groups = [
+    groupOf(at, await at.bus(), 'member', { adopt: true, minUptime: 0 }),
+    groupOf(at, await at.bus(), 'member', { adopt: true, minUptime: 0 }),
+  ]
+  await Promise.all(groups.map((group) => group.start()))
+  const pids = groups.flatMap((group) =>
+    group.instances.filter((one) => one.manager === group.id).map(({ pid }) => pid),
+  )
+  t.is(new Set(pids).size, 4)
 })
 
 test('20 kills of primaries leave no descriptors, zombies or records', async (t) => {

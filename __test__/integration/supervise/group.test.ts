@@ -89,13 +89,13 @@ test('an instance that never gets ready is killed, and has ended early', async (
   const at = place(t)
   const bus = await at.bus()
   const group = groupOf(at, bus, 'silent', { replicas: 1, readyTimeout: 300, backoff: { delay: 1 }, maxRestarts: 1 })
-  const ends: ExitStatus[] = []
-  group.on('exit', (_, status) => ends.push(status)).on('failed', () => {})
+  const ends: unknown[] = []
+  group.on('exit', ({ state }, { signal }, reason) => ends.push([state, signal, reason?.code])).on('failed', () => {})
   t.is(await codeOf(() => group.start()), 'ERR_RINGBELL_TIMEOUT')
-  t.deepEqual(
-    ends.map(({ signal }) => signal),
-    ['SIGKILL', 'SIGKILL'],
-  )
+  t.deepEqual(ends, [
+    ['backoff', 'SIGKILL', 'ERR_RINGBELL_TIMEOUT'],
+    ['failed', 'SIGKILL', 'ERR_RINGBELL_TIMEOUT'],
+  ])
 })
 
 test('one that only has to be started is ready at once, and is not started again if that is not wanted', async (t) => {
@@ -175,7 +175,7 @@ test('other processes see a manager, and ask it', async (t) => {
   const following = manager?.logs({ lines: 0, follow: true })
   const end = following?.next()
   t.deepEqual(
-    (await manager?.stop(1000))?.map(({ state }) => state),
+    (await manager?.stop({ grace: 1000 }))?.map(({ state }) => state),
     ['stopped', 'stopped'],
   )
   t.deepEqual(await end, { value: undefined, done: true })
@@ -286,6 +286,7 @@ test('wrong options are refused with their names', async (t) => {
     [{ backoff: { delay: 0 } }, 'backoff.delay'],
     [{ heartbeat: { interval: 'x' } }, 'heartbeat.interval'],
     [{ heartbeat: 5 }, 'heartbeat'],
+    [{ heartbeat: { interval: 1000, timeout: 100 } }, 'heartbeat.timeout'],
     [{ health: true }, 'health'],
     [{ readiness: 'soon' }, 'readiness'],
     [{ misspelled: 1 }, 'misspelled'],

@@ -1,14 +1,15 @@
 /** `ringbell logs <service>`: the output of the instances of a service. */
 import { Command, Option } from 'commander'
 import type { LogLine } from '../../supervise/index.js'
-import { clock, parseAmount } from '../figures.js'
-import { managersOf } from '../managers.js'
+import { clock, parseAmount, parseDuration } from '../figures.js'
+import { fromAll, managersOf, TIMEOUT } from '../managers.js'
 import type { Output } from '../output.js'
 import { runSession, type Session } from '../session.js'
 
 interface CommandOptions {
   lines: number
   follow?: true
+  timeout?: number
 }
 
 export function logs(): Command {
@@ -21,22 +22,17 @@ export function logs(): Command {
     .argument('<service>', 'the service')
     .option('-f, --follow', 'go on with the lines that come')
     .addOption(new Option('-n, --lines <n>', 'how many of the last lines').argParser(parseAmount).default(10))
+    .option(...TIMEOUT, parseDuration)
     .action((service: string, options: CommandOptions, command: Command) =>
       runSession(command, 'fail', (session) => show(session, service, options)),
     )
 }
 
 async function show({ bus, out, signal }: Session, service: string, options: CommandOptions): Promise<void> {
-  const { lines, follow = false } = options
-  await Promise.all(
-    managersOf(bus, service).map(async (manager) => {
-      const reading = manager.logs({ lines, follow })
-      const leave = (): void => void reading.return()
-      signal.addEventListener('abort', leave, { once: true })
-      for await (const line of reading)
-        await (out.json ? out.value({ service, ...line }) : out.line(text(line, service, out)))
-    }),
-  )
+  await fromAll(managersOf(bus, service), async (manager) => {
+    for await (const line of manager.logs({ ...options, signal }))
+      await (out.json ? out.value({ service, ...line }) : out.line(text(line, service, out)))
+  })
 }
 
 function text({ time, instance, stream, line }: LogLine, service: string, { paint }: Output): string {

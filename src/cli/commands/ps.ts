@@ -18,8 +18,8 @@ export function ps(): Command {
     )
 }
 
-async function list({ bus, out }: Session, service: string | undefined): Promise<void> {
-  const instances = await instancesOn(bus, { service })
+async function list({ bus, out, signal }: Session, service: string | undefined): Promise<void> {
+  const instances = await instancesOn(bus, { service, signal })
   if (out.json) for (const instance of instances) await out.value(fields(instance))
   else if (instances.length > 0) await out.write(`${instanceLines(instances, out.paint).join('\n')}\n`)
   if (instances.length > 0) return

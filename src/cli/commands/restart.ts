@@ -1,12 +1,14 @@
 /** `ringbell restart <service>`: replaces the instances of a service one after the other, without a failed call. */
 import { Command } from 'commander'
 import { instanceLines } from '../group-text.js'
-import { managersOf } from '../managers.js'
+import { parseDuration } from '../figures.js'
+import { fromAll, managersOf, TIMEOUT } from '../managers.js'
 import { runSession, type Session } from '../session.js'
 import { fields } from './ps.js'
 
 interface CommandOptions {
   failover?: true
+  timeout?: number
 }
 
 export function restart(): Command {
@@ -18,18 +20,24 @@ export function restart(): Command {
     )
     .argument('<service>', 'the service')
     .option('--failover', 'only make another member primary, and restart nothing')
+    .option(...TIMEOUT, parseDuration)
     .action((service: string, options: CommandOptions, command: Command) =>
       runSession(command, 'fail', (session) => replace(session, service, options)),
     )
 }
 
-async function replace({ bus, out }: Session, service: string, { failover }: CommandOptions): Promise<void> {
+async function replace(
+  { bus, out, signal }: Session,
+  service: string,
+  { failover, timeout }: CommandOptions,
+): Promise<void> {
   const managers = managersOf(bus, service)
   const [first] = managers
-  if (failover === true) await first?.forceFailover()
+  const how = { timeout, signal }
+  if (failover === true) await first?.forceFailover(how)
   // One manager after the other, so that only one instance is replaced at a time.
-  else for (const manager of managers) await manager.restart()
-  const instances = (await Promise.all(managers.map((manager) => manager.instances()))).flat()
+  else for (const manager of managers) await manager.restart(how)
+  const instances = (await fromAll(managers, (manager) => manager.instances(how))).flat()
   if (out.json) for (const instance of instances) await out.value(fields(instance))
   else await out.write(`${instanceLines(instances, out.paint).join('\n')}\n`)
 }

@@ -5,7 +5,7 @@
 import { once } from 'node:events'
 import { debuglog } from 'node:util'
 import { Command, Option } from 'commander'
-import { type Bus, type RingbellError } from '../../index.js'
+import { type Bus, RingbellError } from '../../index.js'
 import {
   type GroupInstance,
   notify,
@@ -135,38 +135,76 @@ interface Kept {
   readonly dependsOn: readonly string[]
 }
 
-async function keepUp({ bus, out, signal }: Session, services: readonly FileService[]): Promise<number | void> {
+async function keepUp(session: Session, services: readonly FileService[]): Promise<number | void> {
+  const { bus, out, signal } = session
   const over = new AbortController()
   const kept = services.map(({ options, dependsOn }): Kept => ({ group: groupOf(bus, options, out), dependsOn }))
-  const failures = watchEnds(kept, over)
+  const ends = new Ends(kept, () => over.abort())
   const ended = once(AbortSignal.any([signal, over.signal]), 'abort')
+  const tell = teller(out)
   const watchdog = watchdogInterval()
-  const barking = watchdog === undefined ? undefined : setInterval(() => notify('WATCHDOG=1'), watchdog)
-  try {
-    const began = performance.now()
-    const tellReady = async (): Promise<void> => {
-      await startAll(kept)
-      notify(`READY=1\nSTATUS=${counted(kept.length, 'service')} ready`)
-      out.note(`ready after ${duration((performance.now() - began) * 1e6)}, on ${placeOf(bus)}; Ctrl-C ends`)
-    }
-    // A place that has failed was told. The others go on, until none is left.
-    tellReady().catch((error: unknown) => debug('starting: %s', error))
-    if (!signal.aborted) await ended
-  } finally {
-    notify('STOPPING=1')
-    clearInterval(barking)
-    // At the same time: a terminal's Ctrl-C reaches all of them, too.
-    await Promise.all(kept.map(({ group }) => group.stop()))
+  const barking = watchdog === undefined ? undefined : setInterval(() => tell('WATCHDOG=1'), watchdog)
+  const began = performance.now()
+  let failure: unknown
+  const begin = async (): Promise<void> => {
+    if (!(await startAll(session, kept, ends))) return
+    tell(`READY=1\nSTATUS=${counted(kept.length, 'service')} ready`)
+    out.note(`ready after ${duration((performance.now() - began) * 1e6)}, on ${placeOf(bus)}; Ctrl-C ends`)
   }
-  return failures.size > 0 ? EXIT.failure : undefined
+  begin().catch((error: unknown) => {
+    failure = error
+    over.abort()
+  })
+  if (!signal.aborted) await ended
+  ends.all = true
+  tell('STOPPING=1')
+  clearInterval(barking)
+  await stopAll(kept)
+  if (failure !== undefined) throw failure
+  return ends.failed ? EXIT.failure : undefined
+}
+
+/** Tells the service manager. That it cannot be told ends nothing, and is said once. */
+function teller(out: Output): (state: string) => void {
+  let told = false
+  return (state) => {
+    try {
+      notify(state)
+    } catch (error) {
+      const { code, message } = error as RingbellError
+      if (!told) out.report(`cannot tell the service manager: ${message} (${code})`, { event: 'notify', code, message })
+      told = true
+    }
+  }
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+/** Milliseconds in which a second signal is the same one: npm passes on what the terminal has sent to all already. */
+const SAME_SIGNAL = 500
+
+/** At the same time, with one grace for each group. A further signal kills what has not ended. */
+async function stopAll(kept: readonly Kept[]): Promise<void> {
+  const began = performance.now()
+  const groups = kept.map(({ group }) => group)
+  const hurry = (): void => {
+    if (performance.now() - began < SAME_SIGNAL) return
+    for (const group of groups) group.stop({ grace: 0 }).catch((error: unknown) => debug('stopping: %s', error))
+  }
+  for (const name of SIGNALS) process.on(name, hurry)
+  const stops = await Promise.allSettled(groups.map((group) => group.stop()))
+  for (const name of SIGNALS) process.off(name, hurry)
+  const failed = stops.find((stop) => stop.status === 'rejected')
+  if (failed !== undefined) throw failed.reason
 }
 
 /** Prints each line with the instance that wrote it. */
 function printed(out: Output): OutputListener {
-  return (line, stream, { service, instance, pid }) => {
-    if (out.json) void out.value({ event: 'output', service, instance, pid, stream, line })
-    else void out.line(`${out.paint(stream === 'stderr' ? 'yellow' : 'cyan', `${service}/${instance}`)}  ${line}`)
-  }
+  return (line, stream, { service, instance, pid }) =>
+    out.pass(
+      out.json
+        ? JSON.stringify({ event: 'output', service, instance, pid, stream, line })
+        : `${out.paint(stream === 'stderr' ? 'yellow' : 'cyan', `${service}/${instance}`)}  ${line}`,
+    )
 }
 
 function groupOf(bus: Bus, options: ServiceGroupOptions, out: Output): ServiceGroup {
@@ -175,6 +213,8 @@ function groupOf(bus: Bus, options: ServiceGroupOptions, out: Output): ServiceGr
   const group = new ServiceGroup(bus, {
     ...options,
     env,
+    // Ctrl-C in a terminal goes to a whole process group. Only this process hears it, and then ends them in order.
+    detached: true,
     ...(options.stdio === undefined ? { output: printed(out) } : {}),
   })
   const tell = (event: string, one: GroupInstance, text: string, more: object = {}): void => {
@@ -193,13 +233,10 @@ function groupOf(bus: Bus, options: ServiceGroupOptions, out: Output): ServiceGr
   }
   group.on('ready', (one) => tell('ready', one, 'is ready'))
   group.on('primary', (one) => tell('primary', one, `is primary, epoch ${one.epoch}`))
-  group.on('exit', (one, { exitCode, signal }) => {
-    tell(
-      'exit',
-      one,
-      signal === null ? `has ended with exit code ${exitCode ?? 'unknown'}` : `was ended by ${signal}`,
-      { exitCode, signal },
-    )
+  group.on('exit', (one, { exitCode, signal }, reason) => {
+    const how = signal === null ? `has ended with exit code ${exitCode ?? 'unknown'}` : `was ended by ${signal}`
+    const why = reason === undefined ? {} : { code: reason.code, message: reason.message }
+    tell('exit', one, reason === undefined ? how : `${how}: ${reason.message}`, { exitCode, signal, ...why })
   })
   group.on('respawn', (one, delay) => {
     tell('respawn', one, delay === 0 ? 'is started again' : `is started again in ${duration(delay * 1e6)}`, { delay })
@@ -211,38 +248,80 @@ function groupOf(bus: Bus, options: ServiceGroupOptions, out: Output): ServiceGr
   return group
 }
 
-/** Ends the run when every group was stopped, or a group has no place left that goes on. Returns the groups that have failed. */
-function watchEnds(kept: readonly Kept[], over: AbortController): Set<ServiceGroup> {
-  const failed = new Set<ServiceGroup>()
-  const stopped = new Set<ServiceGroup>()
-  for (const { group } of kept) {
-    const look = (): void => {
-      const states = group.instances.filter(({ manager }) => manager === group.id).map(({ state }) => state)
-      if (!states.every((state) => state === 'failed' || state === 'stopped')) return
-      if (states.includes('failed')) failed.add(group)
-      if (failed.has(group) || states.length > 0) over.abort()
+/** Ends the run when no group goes on, or one has failed in all of its places. */
+class Ends {
+  /** A group has no place left that goes on, and at least one has failed. */
+  failed = false
+  /** All are being ended, so none is started any more. */
+  all = false
+  readonly #told = new WeakSet<object>()
+  readonly #going: Set<ServiceGroup>
+  readonly #over: () => void
+
+  constructor(kept: readonly Kept[], over: () => void) {
+    this.#going = new Set(kept.map(({ group }) => group))
+    this.#over = over
+    for (const { group } of kept) {
+      group.on('failed', (error) => {
+        this.#told.add(error)
+        this.#look(group)
+      })
+      group.on('exit', () => this.#look(group))
+      group.on('stopped', () => this.leave(group))
     }
-    group.on('failed', look)
-    group.on('exit', look)
-    group.on('stopped', () => {
-      stopped.add(group)
-      if (stopped.size === kept.length) over.abort()
-    })
   }
-  return failed
+
+  /** Whether it was told already that a group cannot start for this reason. */
+  knows(error: unknown): boolean {
+    return error instanceof RingbellError && (this.#told.has(error) || error.code === 'ERR_RINGBELL_CLOSED')
+  }
+
+  /** It was stopped, or is never started. */
+  leave(group: ServiceGroup): void {
+    this.#going.delete(group)
+    if (this.#going.size === 0) this.#over()
+  }
+
+  #look(group: ServiceGroup): void {
+    const states = group.instances.filter(({ manager }) => manager === group.id).map(({ state }) => state)
+    if (!states.every((state) => state === 'failed' || state === 'stopped')) return
+    this.failed ||= states.includes('failed')
+    this.#over()
+  }
 }
 
-/** Each service as soon as those that it depends on are ready. */
-async function startAll(kept: readonly Kept[]): Promise<void> {
-  const started = new Map<string, Promise<void>>()
-  const start = (one: Kept): Promise<void> => {
+/**
+ * Each service as soon as those that it depends on are ready. Resolves with whether all are. A service whose places have failed was told,
+ * and the others go on. Rejects with any other error.
+ */
+async function startAll({ out, signal }: Session, kept: readonly Kept[], ends: Ends): Promise<boolean> {
+  const started = new Map<string, Promise<boolean>>()
+  const start = async ({ group, dependsOn }: Kept): Promise<boolean> => {
+    const needed = kept.filter((one) => dependsOn.includes(one.group.service))
+    const ready = await Promise.all(needed.map(startOnce))
+    const missing = needed.map((one) => one.group.service).filter((_, at) => ready[at] !== true)
+    const { service } = group
+    if (missing.length > 0) {
+      if (!signal.aborted)
+        out.report(`${service} is not started: it needs ${missing.join(', ')}`, { event: 'skipped', service, missing })
+      ends.leave(group)
+      return false
+    }
+    if (ends.all) return false
+    try {
+      await group.start()
+      return true
+    } catch (error) {
+      if (!ends.knows(error)) throw error
+      debug('starting %s: %s', service, error)
+      return false
+    }
+  }
+  const startOnce = (one: Kept): Promise<boolean> => {
     const { service } = one.group
-    const known = started.get(service)
-    if (known !== undefined) return known
-    const needed = kept.filter(({ group }) => one.dependsOn.includes(group.service))
-    const starting = Promise.all(needed.map(start)).then(() => one.group.start())
+    const starting = started.get(service) ?? start(one)
     started.set(service, starting)
     return starting
   }
-  await Promise.all(kept.map(start))
+  return (await Promise.all(kept.map(startOnce))).every(Boolean)
 }

@@ -1,12 +1,13 @@
 /** `ringbell stop <service>`: ends the instances of a service, and with them the `ringbell run` that keeps them up. */
 import { Command } from 'commander'
 import { duration, DURATIONS, parseDuration } from '../figures.js'
-import { managersOf } from '../managers.js'
+import { fromAll, managersOf, TIMEOUT } from '../managers.js'
 import { runSession, type Session } from '../session.js'
 import { fields } from './ps.js'
 
 interface CommandOptions {
   grace?: number
+  timeout?: number
 }
 
 export function stop(): Command {
@@ -22,13 +23,15 @@ export function stop(): Command {
       `time that all of them have to end before they are killed ${DURATIONS}`,
       parseDuration,
     )
+    .option(...TIMEOUT, parseDuration)
     .action((service: string, options: CommandOptions, command: Command) =>
       runSession(command, 'fail', (session) => end(session, service, options)),
     )
 }
 
-async function end({ bus, out, began }: Session, service: string, { grace }: CommandOptions): Promise<void> {
-  const instances = (await Promise.all(managersOf(bus, service).map((manager) => manager.stop(grace)))).flat()
+async function end({ bus, out, signal, began }: Session, service: string, options: CommandOptions): Promise<void> {
+  const managers = managersOf(bus, service)
+  const instances = (await fromAll(managers, (manager) => manager.stop({ ...options, signal }))).flat()
   if (out.json) for (const instance of instances) await out.value(fields(instance))
   else out.note(`${service}: ${instances.length} ended in ${duration((performance.now() - began) * 1e6)}`)
 }

@@ -62,7 +62,7 @@ async function watch(session: Session, service: string | undefined, options: Com
   const block = out.live ? new LiveBlock(process.stdout) : undefined
   let before: Reading | undefined
   for (let left = options.count ?? Infinity; left > 0; left--) {
-    const instances = await instancesOn(bus, { service })
+    const instances = await instancesOn(bus, { service, signal })
     const running = instances.filter(({ pid }) => pid !== undefined)
     const traffic = await trafficOf(session, new Set(running.map(keyOf)), PATIENCE)
     const usages = new Map(running.flatMap(usage))
