@@ -32,6 +32,8 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
   #encoded: Uint8Array | undefined = undefined
   readonly #signalled: boolean
   #link: Link | undefined
+  /** In which it was sent. */
+  #epoch = 0
   #begun = false
   /** Chunks that were read, and for which no credit was given yet. */
   #taken = 0
@@ -109,6 +111,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
       return true
     }
     this.#link = link
+    this.#epoch = this.#dispatcher.epoch
     link.post(KIND.credit, this.id, STREAM_WINDOW, EMPTY, true)
     return true
   }
@@ -137,7 +140,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
 
   error(flags: number, data: Uint8Array): void {
     if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
-    if ((flags & NOT_PRIMARY) !== 0 && this.#dispatcher.refusedBy(this.#link) && this.#again()) return
+    if ((flags & NOT_PRIMARY) !== 0 && this.#dispatcher.refusedBy(this.#link, this.#epoch) && this.#again()) return
     const error = decodeError(data)
     this.#finish((flags & TERM_OVER) !== 0 ? outcome(true, error.message) : error)
   }

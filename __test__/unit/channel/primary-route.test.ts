@@ -83,7 +83,7 @@ test('one that has refused a call gets none until a later term', (t) => {
   const one = new Connection('primary', 1)
   const route = routeOf([one])
   t.is(route.pick([one]), one)
-  route.refusedBy(one)
+  route.refusedBy(one, route.epoch)
   t.is(route.pick([one]), undefined)
   // Its record is late.
   route.learn([one.role], [one])
@@ -91,6 +91,22 @@ test('one that has refused a call gets none until a later term', (t) => {
   one.role = { role: 'primary', epoch: 2 }
   route.learn([one.role], [one])
   t.is(route.pick([one]), one)
+})
+
+test('a refusal that comes late does not concern the term that has begun since', (t) => {
+  const one = new Connection('primary', 1)
+  const route = routeOf([one])
+  const sent = route.epoch
+  route.refusedBy(one, sent)
+  // It is alone, so it is primary again. Its record is read before the last refusals.
+  one.role = { role: 'primary', epoch: 2 }
+  route.learn([one.role], [one])
+  route.refusedBy(one, sent)
+  t.is(route.pick([one]), one)
+  // A late one does not take back a later one either.
+  route.refusedBy(one, route.epoch)
+  route.refusedBy(one, sent)
+  t.is(route.pick([one]), undefined)
 })
 
 /** A call that tells what becomes of it. */
