@@ -60,6 +60,8 @@ export interface StopOptions {
   grace?: number | undefined
 }
 
+/** Milliseconds that a member has to answer, beside the grace. */
+const ANSWER = 2000
 /** Milliseconds that an answer of the control service has at the end. */
 const LAST_ANSWER = 1000
 
@@ -161,7 +163,7 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
       throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `The group '${this.service}' has no primary now.`)
     const { member, epoch } = found
     try {
-      await this.#calls?.call(member, 'stepDown', grace + grace, grace)
+      await this.#calls?.call(member, 'stepDown', grace + ANSWER, grace)
     } catch (error) {
       const own = this.#view.ownOf(member)
       if (own === undefined) throw error
@@ -248,7 +250,7 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     const { member } = old
     this.#changed()
     if (member !== undefined && this.#calls !== undefined)
-      await this.#calls.call(member, 'drain', grace + 1000, grace).catch((error: unknown) => {
+      await this.#calls.call(member, 'drain', grace + ANSWER, grace).catch((error: unknown) => {
         debug('draining process %d: %s', old.process.pid, error)
       })
     await place.end(old, grace)
