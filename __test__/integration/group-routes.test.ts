@@ -111,20 +111,6 @@ test('a call that is for one instance waits until that one is primary', async (t
   t.is((await streamed).value, 'other')
 })
 
-test('a member that is alone is called again after it has stepped down, however late its refusals are read', async (t) => {
-  const at = place(t)
-  const one = await instance(await at.bus(), 'one')
-  const first = await one.member.primary
-  const bus = await at.bus()
-  const client = await follow(bus)
-  t.is(await client.call('x'), 'one')
-  const calls = Array.from({ length: 2000 }, () => client.call('x'))
-  void one.member.stepDown({ grace: 0 }).catch((error: unknown) => t.fail(String(error)))
-  t.deepEqual(new Set(await Promise.all(calls)), new Set(['one']))
-  await until(() => (one.member.term?.epoch ?? 0) > first.epoch)
-  t.is(await client.call('x'), 'one')
-})
-
 test('calls that run at a step-down are answered first, or end as unknown when the grace is over', async (t) => {
   const at = place(t)
   const finish: (() => void)[] = []

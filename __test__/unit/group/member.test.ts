@@ -1,5 +1,6 @@
 /** The terms of a member, over a claim that the test gives and takes. */
 import test from 'ava'
+import type { RoleInfo } from '../../../src/bus/membership.js'
 import { Member, type MemberParts } from '../../../src/group/member.js'
 import type { RingbellError } from '../../../src/errors.js'
 import { until } from '../../helpers/place.js'
@@ -27,9 +28,12 @@ class Held {
 
 const LOST = Object.assign(new Error('lost'), { code: 'ERR_RINGBELL_CLAIM_LOST' }) as RingbellError
 
-function memberOf(options: MemberParts['options']): { member: Member; claims: Held[] } {
+function memberOf(
+  options: MemberParts['options'],
+  update: (metadata: Record<string, unknown>) => void = () => {},
+): { member: Member; claims: Held[] } {
   const claims: Held[] = []
-  const control = { closed: false, service: { id: 'x' }, update: () => {}, closeNow: () => {} }
+  const control = { closed: false, service: { id: 'x' }, update, closeNow: () => {} }
   const parts = {
     group: 'price',
     options,
@@ -46,6 +50,33 @@ function memberOf(options: MemberParts['options']): { member: Member; claims: He
   }
   return { member: new Member(parts as unknown as MemberParts), claims }
 }
+
+test('its record and those of its parts are written again until they say the role', async (t) => {
+  const written: string[] = []
+  const left = { member: 3, part: 3 }
+  const write = (what: 'member' | 'part', role: unknown): void => {
+    if (role === 'primary' && left[what]-- > 0)
+      throw Object.assign(new Error('no descriptors'), { code: 'ERR_RINGBELL_RESOURCE' })
+    written.push(`${what} ${String(role)}`)
+  }
+  const { member } = memberOf({}, ({ role }) => write('member', role))
+  t.teardown(() => member.closeNow())
+  const failures: string[] = []
+  member.on('failed', ({ code }) => failures.push(code))
+  const nothing = async (): Promise<void> => {}
+  const part = {
+    announce: ({ role }: RoleInfo) => write('part', role),
+    settled: nothing,
+    disown: () => {},
+    retire: nothing,
+  }
+  member.include(part)
+  await member.primary
+  t.false(written.includes('part primary'))
+  await until(() => written.includes('member primary') && written.includes('part primary'))
+  t.is(member.role, 'primary')
+  t.deepEqual(new Set(failures), new Set(['ERR_RINGBELL_RESOURCE']))
+})
 
 test('a claim that is lost during a step-down ends that term alone', async (t) => {
   let finish = (): void => {}
