@@ -30,6 +30,7 @@ pub(crate) mod proc;
 pub(crate) mod random;
 pub(crate) mod scm;
 pub(crate) mod seqpacket;
+pub(crate) mod timerfd;
 pub(crate) mod tmpfile;
 
 /// Makes another descriptor of this process for the same open file.
