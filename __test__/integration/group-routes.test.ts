@@ -93,6 +93,24 @@ test('a call waits for a primary, and its timeout says that there is none', asyn
   t.is((await connected).service?.id, one.server.service.id)
 })
 
+test('a call that is for one instance waits until that one is primary', async (t) => {
+  const at = place(t)
+  const one = await instance(await at.bus(), 'one')
+  await one.member.primary
+  const other = await instance(await at.bus(), 'other')
+  const client = await follow(await at.bus())
+  await until(() => client.connections.length === 2)
+  t.is(await client.call(1), 'one')
+  const meant = client.call(1, { instance: other.server.service.id })
+  // It does not change where the others go.
+  t.is(await client.call(1), 'one')
+  t.is(await client.call(1, { instance: one.server.service.id }), 'one')
+  const streamed = client.stream(1, { instance: other.server.service.id }).next()
+  await one.member.stepDown()
+  t.is(await meant, 'other')
+  t.is((await streamed).value, 'other')
+})
+
 test('calls that run at a step-down are answered first, or end as unknown when the grace is over', async (t) => {
   const at = place(t)
   const finish: (() => void)[] = []

@@ -110,10 +110,18 @@ export class CallDispatcher {
     return this.#nearest(this.#links)
   }
 
-  /** The server has refused a call, because it is not primary. `true`: the call may be sent again, and waits for the next primary. */
-  refusedBy(link: Link | undefined): boolean {
+  /** The latest epoch of the service group that is known. 0: calls follow no primary. */
+  get epoch(): number {
+    return this.#primary?.epoch ?? 0
+  }
+
+  /**
+   * The server has refused a call that was sent in this epoch, because it is not primary. `true`: the call may be sent again, and waits
+   * for the next primary.
+   */
+  refusedBy(link: Link | undefined, epoch: number): boolean {
     if (this.#primary === undefined || link === undefined) return false
-    this.#primary.refusedBy(link)
+    this.#primary.refusedBy(link, epoch)
     return true
   }
 
@@ -222,7 +230,11 @@ export class CallDispatcher {
 
   #pick({ instance }: Dispatchable): Link | undefined {
     if (instance === undefined) return this.#nearest(this.#links)
-    return this.#routing.pick(this.#links.filter((link) => connectionOf(link)?.service?.id === instance))
+    const isMeant = (link: Link): boolean => connectionOf(link)?.service?.id === instance
+    if (this.#primary === undefined) return this.#routing.pick(this.#links.filter(isMeant))
+    // There is one primary for all calls, whichever instance a call is for.
+    const { target } = this
+    return target !== undefined && isMeant(target) ? target : undefined
   }
 
   /** One of this bus if there is one that can be used. Members of a group are all of this bus. */

@@ -45,6 +45,8 @@ export class Call implements Pending, Dispatchable {
   readonly #resolve: Resolve
   readonly #reject: Reject
   #link: Link | undefined = undefined
+  /** In which it was sent. */
+  #epoch = 0
   #settled = false
   #timeout = 0
   #idempotent = false
@@ -125,6 +127,7 @@ export class Call implements Pending, Dispatchable {
       return true
     }
     this.#link = link
+    this.#epoch = this.#dispatcher.epoch
     this.#tries++
     return true
   }
@@ -157,7 +160,7 @@ export class Call implements Pending, Dispatchable {
   error(flags: number, data: Uint8Array): void {
     // The handler was not called, so another server may handle it.
     if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
-    if ((flags & NOT_PRIMARY) !== 0 && this.#dispatcher.refusedBy(this.#link)) {
+    if ((flags & NOT_PRIMARY) !== 0 && this.#dispatcher.refusedBy(this.#link, this.#epoch)) {
       this.#tries--
       if (this.#again()) return
     }

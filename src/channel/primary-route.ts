@@ -23,7 +23,7 @@ const PATIENCE = 1000
 
 export class PrimaryRoute<C extends Doubted> {
   readonly #roleOf: (connection: C) => RoleInfo | undefined
-  /** The epoch in which a member has refused, which it told before its record did. */
+  /** The latest epoch in which a member is known to have refused, which it told before its record did. */
   readonly #refused = new WeakMap<C, number>()
   /** The latest epoch in which a member was primary. */
   #epoch = 0
@@ -33,6 +33,11 @@ export class PrimaryRoute<C extends Doubted> {
   /** `roleOf`: what the record at the other end of a connection says. */
   constructor(roleOf: (connection: C) => RoleInfo | undefined) {
     this.#roleOf = roleOf
+  }
+
+  /** The latest epoch that is known. A call that is sent now is sent in it. */
+  get epoch(): number {
+    return this.#epoch
   }
 
   /** Records say this, or the connections are others now. */
@@ -47,9 +52,9 @@ export class PrimaryRoute<C extends Doubted> {
       else if (later) one.suspect(PATIENCE, 'another process is primary now, and this one has not noticed.')
   }
 
-  /** The member has refused a call. */
-  refusedBy(connection: C): void {
-    this.#refused.set(connection, this.#epoch)
+  /** The member has refused a call that was sent in this epoch. It may be primary again since, and its refusals are late. */
+  refusedBy(connection: C, epoch: number): void {
+    this.#refused.set(connection, Math.max(epoch, this.#refused.get(connection) ?? 0))
     this.#target = undefined
   }
 

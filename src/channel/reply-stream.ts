@@ -46,6 +46,8 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
   readonly #flags: number
   readonly #signalled: boolean
   #link: Link | undefined
+  /** In which it was sent. */
+  #epoch = 0
   #begun = false
   /** Chunks that were read, and for which no credit was given yet. */
   #taken = 0
@@ -128,6 +130,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
       return true
     }
     this.#link = link
+    this.#epoch = this.#dispatcher.epoch
     link.post(KIND.credit, this.id, STREAM_WINDOW, EMPTY, true)
     return true
   }
@@ -156,7 +159,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
 
   error(flags: number, data: Uint8Array): void {
     if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
-    if ((flags & NOT_PRIMARY) !== 0 && this.#dispatcher.refusedBy(this.#link) && this.#again()) return
+    if ((flags & NOT_PRIMARY) !== 0 && this.#dispatcher.refusedBy(this.#link, this.#epoch) && this.#again()) return
     const error = decodeError(data)
     const lost = (flags & (TERM_OVER | NOT_REACHED)) !== 0
     this.#finish(lost ? outcome((flags & TERM_OVER) !== 0, error.message) : error)

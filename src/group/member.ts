@@ -80,11 +80,8 @@ export class Member extends Membership implements AsyncDisposable {
   readonly sockets: Sockets
   #info: RoleInfo = { role: 'standby', epoch: 0 }
   #state: MemberState = 'ready'
-  #term: Term | undefined
-  /** The claim of the term, until it is given back. */
-  #claim: Claim | undefined
-  /** The step-down that is under way. */
-  #steppingDown: Promise<boolean> | undefined
+  /** The present term, until its claim is given back. */
+  #tenure: Tenure | undefined
   #lastBeat = performance.now()
   #closed = false
 
@@ -123,7 +120,7 @@ export class Member extends Membership implements AsyncDisposable {
 
   /** The present term; `undefined` while it is a standby. */
   get term(): Term | undefined {
-    return this.#info.role === 'primary' ? this.#term : undefined
+    return this.#info.role === 'primary' ? this.#tenure?.term : undefined
   }
 
   /** Resolves when it is primary, at once if it is. Rejects with `ERR_RINGBELL_CLOSED` when the member has left. */
@@ -276,8 +273,7 @@ export class Member extends Membership implements AsyncDisposable {
     const error = closedError('member')
     inSteps(
       () => this.#contender.stop(),
-      () => this.#fence(error),
-      () => this.#letGo(error),
+      () => this.#end(this.#tenure, error),
       () => void this.#retire().catch((failure: unknown) => debug('leaving %s: %s', this.group, failure)),
       () => this.#records.close(),
       () => this.sockets.close(),
@@ -300,20 +296,11 @@ export class Member extends Membership implements AsyncDisposable {
 
   /** One term, until it has ended. */
   async #serve(claim: Claim): Promise<void> {
-    const term = new Term(claim.epoch)
-    this.#claim = claim
-    this.#term = term
+    const tenure: Tenure = { term: new Term(claim.epoch), claim, steppingDown: undefined }
+    this.#tenure = tenure
     this.#become({ role: 'primary', epoch: claim.epoch })
-    void this.#attend(claim)
-    await term.ended
-  }
-
-  /** A claim that is lost ends its term at once. */
-  async #attend(claim: Claim): Promise<void> {
-    const reason = await claim.lost
-    if (this.#claim !== claim) return
-    this.#fence(reason)
-    this.#letGo(reason)
+    void claim.lost.then((reason) => this.#end(tenure, reason))
+    await tenure.term.ended
   }
 
   async #standby(): Promise<void> {
@@ -324,22 +311,21 @@ export class Member extends Membership implements AsyncDisposable {
     return this.#parts.options.grace ?? DEFAULT_GRACE
   }
 
-  #stepDown(grace = this.#grace): Promise<boolean> {
-    return (this.#steppingDown ??= this.#endTerm(grace).finally(() => (this.#steppingDown = undefined)))
+  async #stepDown(grace = this.#grace): Promise<boolean> {
+    const tenure = this.#tenure
+    if (tenure === undefined) return false
+    await (tenure.steppingDown ??= this.#endTerm(tenure, grace))
+    return true
   }
 
-  async #endTerm(grace: number): Promise<boolean> {
-    const term = this.#term
-    if (this.#claim === undefined || term === undefined) return false
+  async #endTerm(tenure: Tenure, grace: number): Promise<void> {
+    const { term } = tenure
     const reason = steppedDown(this)
     if (this.#state === 'ready') this.#state = 'stepping-down'
     this.#become({ role: 'standby', epoch: term.epoch })
     term.abort(reason)
     await this.#within(grace, () => this.#settled(term))
-    this.#fence(reason)
-    this.#letGo(reason)
-    if (this.#state === 'stepping-down') this.#say('ready')
-    return true
+    this.#end(tenure, reason)
   }
 
   /** What `onStepDown` throws does not keep the claim. The grace is over without an error. */
@@ -365,27 +351,21 @@ export class Member extends Membership implements AsyncDisposable {
     await Promise.all([...this.#included].map((part) => part.settled()))
   }
 
-  /** From now on nothing acts for the term, and nothing that is under way is answered. */
-  #fence(reason: RingbellError): void {
-    const term = this.#term
-    if (term === undefined || this.#claim === undefined) return
+  /** Ends a term at once, if it is not over yet: what belongs to it stops first, and then another member can have the claim. */
+  #end(tenure: Tenure | undefined, reason: RingbellError): void {
+    if (tenure === undefined || this.#tenure !== tenure) return
+    const { term, claim } = tenure
     if (this.role === 'primary') this.#become({ role: 'standby', epoch: term.epoch })
     term.abort(reason)
     for (const part of this.#included) this.#attempt(() => part.disown(reason))
+    this.#tenure = undefined
+    this.#attempt(() => claim.releaseNow())
+    term.end(reason)
+    if (this.#state === 'stepping-down') this.#say('ready')
   }
 
   async #retire(): Promise<void> {
     await Promise.all([...this.#included].map((part) => part.retire()))
-  }
-
-  /** Another member can have the claim. */
-  #letGo(reason: RingbellError): void {
-    const claim = this.#claim
-    const term = this.#term
-    this.#claim = undefined
-    this.#term = undefined
-    if (claim !== undefined) this.#attempt(() => claim.releaseNow())
-    term?.end(reason)
   }
 
   /** The parts hear of it first: servers accept before their records say so, and refuse before the claim is given back. */
@@ -435,6 +415,14 @@ export class Member extends Membership implements AsyncDisposable {
   #assertOpen(): void {
     if (this.#closed) throw closedError('member')
   }
+}
+
+/** A term with its claim. */
+interface Tenure {
+  readonly term: Term
+  readonly claim: Claim
+  /** Set while it steps down. */
+  steppingDown: Promise<void> | undefined
 }
 
 /** The grace is over. */

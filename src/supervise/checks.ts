@@ -6,13 +6,14 @@ import { asRingbellError, RingbellError } from '../errors.js'
 import type { GroupInstance, HealthCheck } from './group-options.js'
 import type { Instance } from './instance.js'
 import type { MemberCalls } from './member-calls.js'
+import { waitFor } from '../wait/waiting.js'
 
 /** Failures of the user's own check in a row. */
 const MOST_FAILURES = 2
 
 /** What the rounds need of a group. */
 export interface ChecksHost {
-  readonly calls: MemberCalls
+  readonly calls: Pick<MemberCalls, 'call'>
   readonly health: HealthCheck | 'connect' | undefined
   /** The connect test. */
   reach(instance: Instance, timeout: number): Promise<void>
@@ -24,16 +25,23 @@ export interface ChecksHost {
 
 export class Checks {
   readonly #host: ChecksHost
+  readonly #interval: number
   readonly #timeout: number
   readonly #timer: NodeJS.Timeout
   /** Those that have not answered yet. */
   readonly #asked = new Set<Instance>()
   readonly #failures = new WeakMap<Instance, number>()
   readonly #abort = new AbortController()
+  /** When the next round is due. */
+  #due: number
+  /** When this process ran again after a gap. Its instances may have stood still with it, as in a container that was frozen. */
+  #resumed = 0
 
   constructor(host: ChecksHost, interval: number, timeout: number) {
     this.#host = host
+    this.#interval = interval
     this.#timeout = timeout
+    this.#due = performance.now() + interval
     this.#timer = setInterval(() => this.#round(), interval)
   }
 
@@ -43,6 +51,8 @@ export class Checks {
   }
 
   #round(): void {
+    this.#notice(this.#due)
+    this.#due = performance.now() + this.#interval
     for (const instance of this.#host.instances()) {
       if (this.#asked.has(instance)) continue
       this.#asked.add(instance)
@@ -60,15 +70,19 @@ export class Checks {
     }
   }
 
-  /** Its connection may have failed although it lives; only one that does not answer is stalled. */
+  /**
+   * Only one that was asked and does not answer is stalled. If the question was never sent, the fault is with the connection, or with this
+   * process, which may have no descriptor left.
+   */
   async #beat(instance: Instance): Promise<void> {
     const { member, process } = instance
     if (member === undefined) return
+    const began = performance.now()
     let age = 0
     try {
       age = (await this.#host.calls.call(member, 'beat', this.#timeout)).beatAge
     } catch (error) {
-      if ((error as { code?: unknown }).code !== 'ERR_RINGBELL_TIMEOUT') return
+      if (!wasAsked(error) || this.#stoodStill(began)) return
       throw new RingbellError(
         'ERR_RINGBELL_TIMEOUT',
         `Process ${process.pid} has not answered for ${this.#timeout} ms.`,
@@ -77,7 +91,7 @@ export class Checks {
         },
       )
     }
-    if (age > this.#timeout)
+    if (age > this.#timeout && !this.#stoodStill(performance.now() - this.#timeout))
       throw new RingbellError(
         'ERR_RINGBELL_TIMEOUT',
         `The work of process ${process.pid} has not beaten for ${Math.round(age)} ms.`,
@@ -87,17 +101,22 @@ export class Checks {
   async #check(instance: Instance): Promise<void> {
     const { health } = this.#host
     if (health === undefined) return
-    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(this.#timeout)])
+    const { pid } = instance.process
+    const began = performance.now()
+    const over = new AbortController()
+    const late = (): RingbellError =>
+      new RingbellError('ERR_RINGBELL_TIMEOUT', `The check of process ${pid} took more than ${this.#timeout} ms.`)
     try {
-      const given = new Promise<never>((_, reject) =>
-        signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true }),
+      const well = await waitFor<boolean | void>(
+        ({ resolve, reject }) => {
+          this.#answer(health, instance, over.signal).then(resolve, reject)
+          return () => over.abort()
+        },
+        { signal: this.#abort.signal, timeout: this.#timeout, late },
       )
-      const check =
-        health === 'connect' ? this.#host.reach(instance, this.#timeout) : health(this.#host.snapshot(instance), signal)
-      const well = await Promise.race([check, given])
-      if (well === false)
-        throw new RingbellError('ERR_RINGBELL_TIMEOUT', `Process ${instance.process.pid} is not well.`)
+      if (well === false) throw new RingbellError('ERR_RINGBELL_TIMEOUT', `Process ${pid} is not well.`)
     } catch (error) {
+      if (this.#stoodStill(began)) return
       const failures = (this.#failures.get(instance) ?? 0) + 1
       this.#failures.set(instance, failures)
       if (failures >= MOST_FAILURES) throw error
@@ -105,4 +124,28 @@ export class Checks {
     }
     this.#failures.delete(instance)
   }
+
+  /** It rejects with what a check throws. */
+  async #answer(health: HealthCheck | 'connect', instance: Instance, signal: AbortSignal): Promise<boolean | void> {
+    if (health === 'connect') return this.#host.reach(instance, this.#timeout)
+    return health(this.#host.snapshot(instance), signal)
+  }
+
+  /** Whether there was a gap since a question was asked, which should have been answered by now. */
+  #stoodStill(since: number): boolean {
+    this.#notice(Math.min(this.#due, since + this.#timeout))
+    return this.#resumed > since
+  }
+
+  /** Something comes now that was due then. If it is so late that an instance had less than half of its time, that was a gap. */
+  #notice(due: number): void {
+    const now = performance.now()
+    if (now - due > this.#timeout / 2) this.#resumed = now
+  }
+}
+
+/** Whether a question may have arrived that was not answered in time. */
+function wasAsked(error: unknown): boolean {
+  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } | undefined }
+  return code === 'ERR_RINGBELL_TIMEOUT' && cause?.code === 'ERR_RINGBELL_OUTCOME_UNKNOWN'
 }

@@ -66,6 +66,8 @@ export interface StopOptions {
   grace?: number | undefined
 }
 
+/** Milliseconds that a member has to answer, beside the grace. */
+const ANSWER = 2000
 /** Milliseconds that an answer of the control service has at the end. */
 const LAST_ANSWER = 1000
 
@@ -185,7 +187,7 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
       throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `The group '${this.service}' has no primary now.`)
     const { member, epoch } = found
     try {
-      await this.#calls?.call(member, 'stepDown', grace + grace, grace)
+      await this.#calls?.call(member, 'stepDown', grace + ANSWER, grace)
     } catch (error) {
       const own = this.#view.ownOf(member)
       if (own === undefined) throw error
@@ -298,7 +300,7 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     const { member } = old
     this.#changed()
     if (member !== undefined && this.#calls !== undefined)
-      await this.#calls.call(member, 'drain', grace + 1000, grace).catch((error: unknown) => {
+      await this.#calls.call(member, 'drain', grace + ANSWER, grace).catch((error: unknown) => {
         debug('draining process %d: %s', old.process.pid, error)
       })
     await place.end(old, grace)

@@ -57,6 +57,18 @@ test('a failover can be forced, and one that does not answer is killed for it', 
   t.false(runs(second.pid as number))
 })
 
+test('a forced failover without a grace kills nobody that answers', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const group = groupOf(at, bus, 'member', { grace: 0 })
+  await group.start()
+  await until(() => onePrimary(group))
+  const before = pidsOf(group.instances)
+  const { epoch = 0 } = group.primary as GroupInstance
+  t.true(((await group.forceFailover()).epoch ?? 0) > epoch)
+  t.deepEqual(pidsOf(group.instances), before)
+})
+
 for (const mode of ['member', 'mute'] as const) {
   test(`a primary ${mode === 'mute' ? 'whose work does not beat' : 'that is stopped'} is found by the heartbeat`, async (t) => {
     const at = place(t)

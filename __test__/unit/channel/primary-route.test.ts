@@ -1,8 +1,12 @@
 /** Which connection a call to the primary of a group goes to, and whose answers are doubted. */
 import test from 'ava'
 import type { RoleInfo } from 'ringbell'
+import type { PayloadCodec } from '../../../src/codec/payload-codec.js'
+import { Call } from '../../../src/channel/call.js'
+import type { CallDispatcher } from '../../../src/channel/call-dispatcher.js'
 import { Link, type LinkHost, type Pending } from '../../../src/channel/link.js'
 import { PrimaryRoute } from '../../../src/channel/primary-route.js'
+import { ReplyStream } from '../../../src/channel/reply-stream.js'
 import { FLAGS_AT, KIND, NOT_PRIMARY } from '../../../src/channel/wire.js'
 
 class Connection {
@@ -83,7 +87,7 @@ test('one that has refused a call gets none until a later term', (t) => {
   const one = new Connection('primary', 1)
   const route = routeOf([one])
   t.is(route.pick([one]), one)
-  route.refusedBy(one)
+  route.refusedBy(one, route.epoch)
   t.is(route.pick([one]), undefined)
   // Its record is late.
   route.learn([one.role], [one])
@@ -91,6 +95,22 @@ test('one that has refused a call gets none until a later term', (t) => {
   one.role = { role: 'primary', epoch: 2 }
   route.learn([one.role], [one])
   t.is(route.pick([one]), one)
+})
+
+test('a refusal that comes late does not concern the term that has begun since', (t) => {
+  const one = new Connection('primary', 1)
+  const route = routeOf([one])
+  const sent = route.epoch
+  route.refusedBy(one, sent)
+  // It is alone, so it is primary again. Its record is read before the last refusals.
+  one.role = { role: 'primary', epoch: 2 }
+  route.learn([one.role], [one])
+  route.refusedBy(one, sent)
+  t.is(route.pick([one]), one)
+  // A late one does not take back a later one either.
+  route.refusedBy(one, route.epoch)
+  route.refusedBy(one, sent)
+  t.is(route.pick([one]), undefined)
 })
 
 /** A call that tells what becomes of it. */
@@ -122,6 +142,30 @@ class Told implements Pending {
 }
 
 const NOTHING = new Uint8Array(0)
+
+test('a call and a stream tell in which epoch they were sent, when they are refused', (t) => {
+  const refusals: unknown[] = []
+  const dispatcher = {
+    epoch: 1,
+    begin: () => {},
+    done: () => {},
+    refusedBy: (_: unknown, epoch: number) => refusals.push(epoch) > 0,
+    redispatch: () => true,
+  }
+  const payloads = { own: true, encode: () => NOTHING } as unknown as PayloadCodec
+  const link = { ask: () => true, post: () => {} } as unknown as Link
+  const by = dispatcher as unknown as CallDispatcher
+  for (const one of [new Call(by, payloads, 0), new ReplyStream(by, payloads, 0, () => {}, {})]) {
+    dispatcher.epoch = 1
+    t.true(one.sendOn(link))
+    dispatcher.epoch = 2
+    one.error(NOT_PRIMARY, NOTHING)
+    // It is sent again, in the later one.
+    t.true(one.sendOn(link))
+    one.error(NOT_PRIMARY, NOTHING)
+  }
+  t.deepEqual(refusals, [1, 2, 1, 2])
+})
 
 function linkWith(...calls: Told[]): Link {
   const hot = { send: () => 1 }

@@ -148,6 +148,7 @@ pub const KINDS: &[(Kind, &[i32])] = kinds! {
     SYS_ftruncate => [ENOMEM ENOSPC EINTR EPERM]
     SYS_fallocate => [ENOSPC ENOMEM EINTR EOPNOTSUPP]
     SYS_eventfd2 => [EMFILE ENFILE ENOMEM]
+    SYS_timerfd_create => [EMFILE ENFILE ENOMEM]
     SYS_epoll_create1 => [EMFILE ENFILE ENOMEM]
     SYS_epoll_ctl => [ENOMEM ENOSPC EPERM]
     SYS_epoll_pwait; SYS_epoll_wait => [EINTR]

@@ -19,12 +19,15 @@ use crate::bus::{Bus, Claim, ClaimWatch, Claiming, GroupRecord, Role};
 use crate::channel::{Channel, ServerOptions};
 use crate::error::{Error, Result};
 use crate::sys::epoll::Epoll;
+use crate::sys::timerfd::TimerFd;
 use control::{Asked, Status};
 
 pub use options::MemberOptions;
 
 /// After a step-down, the longest time that the other members have to take the claim before this one asks for it again.
 const YIELD: Duration = Duration::from_secs(1);
+/// After a failure, the time until it tries again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// What the epoll reports. Nobody looks at it: each call looks at everything.
 const ANYTHING: u64 = 0;
 
@@ -50,6 +53,8 @@ enum Place {
     Holds(Claim),
     /// It has stepped down, and lets others have it until then.
     Yields(ClaimWatch, Instant),
+    /// It asks for it from then on.
+    Later(Instant),
     /// It does not want it any more.
     Drained,
 }
@@ -83,9 +88,13 @@ pub struct Member {
     metadata: Map<String, Value>,
     /// Requests for a step-down that were not answered yet.
     asked: Vec<Asked>,
-    /// The record does not say the role yet, because it could not be written.
-    untold: bool,
+    /// When to write the record again, which could not be written and does not say the role.
+    untold: Option<Instant>,
+    /// An error that the caller has not been told.
+    failure: Option<Error>,
     last_beat: Option<Instant>,
+    /// Wakes when something is to be tried again.
+    timer: TimerFd,
     epoll: Epoll,
     bus: Bus,
 }
@@ -110,15 +119,21 @@ impl Bus {
             group: GroupRecord::NEW,
             metadata: options.metadata,
             asked: Vec::new(),
-            untold: false,
+            untold: None,
+            failure: None,
             last_beat,
+            timer: TimerFd::new()?,
             epoll: Epoll::new()?,
             bus: self.clone(),
         };
         member.epoll.watch(member.control.as_fd(), ANYTHING)?;
+        member.epoll.watch(member.timer.as_fd(), ANYTHING)?;
         member.watch_place()?;
         member.tell()?;
-        member.control.arm();
+        if !member.control.arm() {
+            // A manager was quicker, and does not ring for what it asks now. So the first look comes at once.
+            member.timer.set(Some(Instant::now()))?;
+        }
         Ok(member)
     }
 }
@@ -154,26 +169,27 @@ impl Member {
         }
     }
 
-    /// Takes in what has happened, and answers managers. `None`: nothing that concerns the caller. Call it again until then. After a
-    /// step-down, call it once a second as well, even if `as_fd` is not readable.
+    /// Takes in what has happened, and answers managers. `None`: nothing that concerns the caller. Call it again until then.
     ///
     /// # Errors
     ///
-    /// When the claim cannot be had, or the record cannot be written. The next call tries again. No change is lost by that: it
-    /// was answered before.
+    /// When the claim cannot be had, or the record cannot be written. A second later `as_fd` is readable, and the next call tries again.
+    /// Nothing is lost by that: changes are told and managers are answered first.
     pub fn update(&mut self) -> Result<Option<Change>> {
         self.control.harvest()?;
-        if self.untold {
-            self.tell()?;
+        let contended = self.contend();
+        if let Some(change) = self.noted(contended).flatten() {
+            return Ok(Some(change));
         }
-        let change = match self.contend()? {
-            Some(change) => Some(change),
-            None => self.answer()?,
-        };
-        if change.is_none() && !self.control.arm() {
-            return self.answer();
+        if let Some(change) = self.answer()? {
+            return Ok(Some(change));
         }
-        Ok(change)
+        if self.untold.is_some_and(|again| Instant::now() >= again) {
+            let told = self.tell();
+            self.noted(told);
+        }
+        self.set_timer()?;
+        self.failure.take().map_or(Ok(None), Err)
     }
 
     /// Waits until it is primary, and answers the epoch. `None` when the time is over. A step-down that a manager asks for meanwhile is
@@ -199,9 +215,7 @@ impl Member {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(None);
             }
-            let again = if let Place::Yields(_, until) = &self.place { Some(*until) } else { None };
-            let until = deadline.into_iter().chain(again).min();
-            self.epoll.wait(until, &mut ready)?;
+            self.epoll.wait(deadline, &mut ready)?;
         }
     }
 
@@ -218,10 +232,11 @@ impl Member {
         if was {
             let place = match self.has_others()? {
                 true => Place::Yields(self.bus.claims().watch(&self.name)?, Instant::now() + YIELD),
-                false => Place::Asks(self.bus.claiming(&self.name, true)?),
+                false => Place::Later(Instant::now()),
             };
             self.put(place)?;
         }
+        self.set_timer()?;
         self.answer_asked()?;
         told
     }
@@ -235,6 +250,7 @@ impl Member {
         let told = self.become_standby();
         self.put(Place::Drained)?;
         self.tell()?;
+        self.set_timer()?;
         self.answer_asked()?;
         told
     }
@@ -256,7 +272,7 @@ impl Member {
             Place::Asks(claiming) => Some(claiming.as_fd()),
             Place::Holds(claim) => Some(claim.as_fd()),
             Place::Yields(watch, _) => Some(watch.as_fd()),
-            Place::Drained => None,
+            Place::Later(_) | Place::Drained => None,
         }
     }
 
@@ -273,38 +289,61 @@ impl Member {
     fn contend(&mut self) -> Result<Option<Change>> {
         match &mut self.place {
             Place::Asks(claiming) => {
-                let Some(claim) = claiming.take()? else { return Ok(None) };
+                let claim = match claiming.take() {
+                    Ok(Some(claim)) => claim,
+                    Ok(None) => return Ok(None),
+                    Err(error) => {
+                        // It would answer the same for ever.
+                        self.put(Place::Later(Instant::now() + PAUSE))?;
+                        return Err(error);
+                    }
+                };
                 let epoch = claim.epoch();
                 // The descriptor is that of the claim that was asked for, so it is watched already.
                 self.place = Place::Holds(claim);
                 self.group = GroupRecord::new(Role::Primary, epoch);
-                // If it fails, the next call tries again, and answers the error. The caller must hear of the change now.
-                let _ = self.tell();
+                // If it fails, that is told later. The caller must hear of the change now.
+                let told = self.tell();
+                self.noted(told);
                 Ok(Some(Change::Primary(epoch)))
             }
-            Place::Holds(claim) => {
-                if !claim.is_lost() {
-                    return Ok(None);
-                }
-                let asks = Place::Asks(self.bus.claiming(&self.name, true)?);
-                self.put(asks)?;
+            Place::Holds(claim) if claim.is_lost() => {
+                self.put(Place::Later(Instant::now()))?;
                 // As above.
-                let _ = self.become_standby();
+                let told = self.become_standby();
+                self.noted(told);
                 Ok(Some(Change::Lost))
             }
             Place::Yields(watch, until) => {
-                let mut over = Instant::now() >= *until;
-                while let Some(state) = watch.try_next()? {
-                    over |= state.epoch > self.group.epoch;
+                // Only the newest state is kept, so there is no other one behind it.
+                let state = watch.try_next();
+                let taken = matches!(&state, Ok(Some(state)) if state.epoch > self.group.epoch);
+                if taken || state.is_err() || Instant::now() >= *until {
+                    self.put(Place::Later(Instant::now()))?;
                 }
-                if over {
-                    let asks = Place::Asks(self.bus.claiming(&self.name, true)?);
-                    self.put(asks)?;
-                }
-                Ok(None)
+                state.map(|_| None)
             }
-            Place::Drained => Ok(None),
+            Place::Later(at) if Instant::now() >= *at => {
+                let asked = self.bus.claiming(&self.name, true);
+                let asks = asked.and_then(|claiming| self.put(Place::Asks(claiming)));
+                if asks.is_err() {
+                    self.put(Place::Later(Instant::now() + PAUSE))?;
+                }
+                asks.map(|()| None)
+            }
+            Place::Holds(_) | Place::Later(_) | Place::Drained => Ok(None),
         }
+    }
+
+    /// `as_fd` is readable when something is to be tried again.
+    fn set_timer(&self) -> Result<()> {
+        let place = if let Place::Yields(_, at) | Place::Later(at) = &self.place { Some(*at) } else { None };
+        self.timer.set(place.into_iter().chain(self.untold).min())
+    }
+
+    /// Keeps an error. The caller is told of it when it has heard of everything else.
+    fn noted<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.failure = Some(error)).ok()
     }
 
     /// Whether another member could take the claim.
@@ -335,28 +374,34 @@ impl Member {
     fn tell(&mut self) -> Result<()> {
         let mut metadata = self.metadata.clone();
         metadata.extend(self.status().metadata(self.last_beat.is_some()));
-        self.untold = true;
-        self.control.update(metadata)?;
-        self.untold = false;
-        Ok(())
+        let told = self.control.update(metadata);
+        self.untold = told.is_err().then(|| Instant::now() + PAUSE);
+        told
     }
 
-    /// Answers managers. What they ask of the caller is told.
+    /// Answers managers. What they ask of the caller is told. `None`: nothing, and the next request makes `as_fd` readable.
     fn answer(&mut self) -> Result<Option<Change>> {
-        while let Some(asked) = control::next(&mut self.control)? {
-            match asked.what {
-                control::What::Status => self.reply(&asked)?,
-                control::What::StepDown | control::What::Drain => {
-                    let change =
-                        if asked.what == control::What::Drain { Change::Drain } else { Change::StepDown };
-                    self.asked.push(asked);
-                    return Ok(Some(change));
+        loop {
+            while let Some(asked) = control::next(&mut self.control)? {
+                match asked.what {
+                    control::What::Status => {
+                        let replied = self.reply(&asked);
+                        self.noted(replied);
+                    }
+                    control::What::StepDown | control::What::Drain => {
+                        let drains = asked.what == control::What::Drain;
+                        self.asked.push(asked);
+                        return Ok(Some(if drains { Change::Drain } else { Change::StepDown }));
+                    }
                 }
             }
+            // Clients that come and go are no news.
+            self.control.notices();
+            // Without this, a request that came meanwhile would not ring.
+            if self.control.arm() {
+                return Ok(None);
+            }
         }
-        // Clients that come and go are no news.
-        self.control.notices();
-        Ok(None)
     }
 
     fn answer_asked(&mut self) -> Result<()> {

@@ -1,12 +1,13 @@
 //! Members of one process: who is primary, how a term ends, and what a manager can ask.
 
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::{Change, Member, MemberOptions};
 use crate::bus::{Bus, BusOptions, GroupRecord, Role};
-use crate::channel::{ChannelOptions, ConnectOptions};
+use crate::channel::{Channel, ChannelOptions, ConnectOptions, Header, Kind};
 use crate::topic::{Publisher, PublisherOptions, Route, SubscriberOptions};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -31,6 +32,31 @@ fn join(bus: &Bus) -> Member {
 
 fn primary(member: &mut Member) -> u64 {
     member.wait_primary(Some(LONG)).unwrap().unwrap()
+}
+
+/// A manager on a thread of its own, which does this with its connection to the member's control service.
+fn manager<T: Send + 'static>(
+    bus: Bus,
+    asks: impl FnOnce(&mut Channel, u32) -> T + Send + 'static,
+) -> JoinHandle<T> {
+    std::thread::spawn(move || {
+        let record = bus.wait_for("price.member", Some(LONG)).unwrap();
+        let mut client = bus.channel(ChannelOptions::default().codec("json")).unwrap();
+        let connection = client.connect(&record, &ConnectOptions::default()).unwrap();
+        client.wait_open(connection, LONG).unwrap();
+        asks(&mut client, connection)
+    })
+}
+
+/// The event loop of a member until the manager has ended: it sleeps on the descriptor alone.
+fn serve<T>(member: &mut Member, manager: JoinHandle<T>) -> T {
+    let mut ready = Vec::new();
+    while !manager.is_finished() {
+        // A manager that ends is not heard of.
+        member.epoll.wait(Some(Instant::now() + Duration::from_millis(20)), &mut ready).unwrap();
+        while !ready.is_empty() && member.update().is_ok_and(|change| change.is_some()) {}
+    }
+    manager.join().unwrap()
 }
 
 #[test]
@@ -222,4 +248,57 @@ fn a_change_is_told_also_if_the_record_cannot_say_it() {
     assert!(matches!(change, Change::Primary(_)) && member.is_primary());
     member.update().unwrap_err();
     assert!(member.is_primary(), "the term goes on");
+    // Managers are answered nevertheless, and it is not tried all the time.
+    let asking = manager(place.bus(), |client, connection| client.call(connection, 1, STATUS, LONG));
+    let status: Value = serde_json::from_slice(&serve(&mut member, asking).unwrap()).unwrap();
+    assert_eq!(status["role"], "primary");
+}
+
+const STATUS: &[u8] = br#"{"method":"status"}"#;
+
+#[test]
+fn each_request_is_heard_while_others_are_answered() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut member = join(&bus);
+    primary(&mut member);
+    let asking = manager(place.bus(), |client, connection| {
+        for round in 0..2000u64 {
+            let burst = 1 + round % 7;
+            for id in 0..burst {
+                let header = Header::new(Kind::Request, round * 8 + id + 1);
+                assert!(client.send(connection, header, STATUS).unwrap());
+                // So that some come while the member goes to sleep.
+                for _ in 0..(round * 37 + id * 11) % 400 {
+                    std::hint::spin_loop();
+                }
+            }
+            for _ in 0..burst {
+                let reply = client.recv_timeout(LONG).unwrap();
+                assert!(reply.is_some(), "a request of round {round} is not heard");
+            }
+        }
+    });
+    serve(&mut member, asking);
+}
+
+#[test]
+fn a_claim_that_cannot_be_had_is_asked_for_again() {
+    let place = Place::new();
+    let bus = place.bus();
+    let obstacle = place.folder.path().join("bus/price.claim");
+    std::fs::create_dir(&obstacle).unwrap();
+    let mut member = join(&bus);
+    let error = member.wait_primary(Some(LONG)).unwrap_err();
+    std::fs::remove_dir(&obstacle).unwrap();
+    let mut ready = Vec::new();
+    for _ in 0..1000 {
+        member.epoll.wait(Some(Instant::now() + LONG), &mut ready).unwrap();
+        assert!(!ready.is_empty(), "the descriptor says when to try again");
+        if let Ok(Some(change)) = member.update() {
+            assert!(matches!(change, Change::Primary(_)));
+            return;
+        }
+    }
+    panic!("it never asks again after: {error}");
 }

@@ -34,6 +34,7 @@ pub(crate) mod random;
 pub(crate) mod scm;
 pub(crate) mod seqpacket;
 pub(crate) mod stream;
+pub(crate) mod timerfd;
 pub(crate) mod tmpfile;
 
 /// Makes another descriptor of this process for the same open file.
