@@ -67,8 +67,8 @@ export class Bridge extends Emitter<BridgeEvents> implements AsyncDisposable {
   #life: Promise<void> | undefined
 
   /**
-   * Begins to bridge. Resolves when it is connected to NATS, or stands by because another process bridges this bus, or cannot reach
-   * NATS for now (`'failed'`).
+   * Begins to bridge. Resolves when it is connected to NATS, or stands by because another process bridges this bus. What fails later is
+   * told by `'failed'`, and tried again.
    *
    * Rejects with `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_MISSING_PACKAGE`, and with `ERR_RINGBELL_NATS` if the
    * first try to connect has failed.
