@@ -146,7 +146,7 @@ test('a listener of output that returns a promise sets the pace', async (t) => {
   })
   const before = lines
   for (const take of taken) take()
-  await until(() => lines > before)
+  t.true(await until(() => lines > before))
 })
 
 test('a group that cannot be announced can be started later', async (t) => {
