@@ -1,6 +1,6 @@
 /** The connect test of health checks: which errors count against an instance. */
 import test from 'ava'
-import type { Bus } from 'ringbell'
+import type { Bus } from '../../../src/bus/bus.js'
 import { RingbellError } from '../../../src/errors.js'
 import { ConnectTest } from '../../../src/supervise/connect-test.js'
 import type { Instance } from '../../../src/supervise/instance.js'
