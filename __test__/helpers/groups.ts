@@ -24,6 +24,9 @@ export function groupOf(at: Place, bus: Bus, mode: Mode, options: Partial<Servic
   return group
 }
 
+/** The processes of a group, in the order of their places. */
+export const pidsOf = (group: ServiceGroup): number[] => group.instances.flatMap(({ pid }) => pid ?? [])
+
 /** The events of a group as they come, by name. */
 export function heard(group: ServiceGroup): string[] {
   const events: string[] = []

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { type GroupInstance, instancesOn, type ServiceGroup } from 'ringbell/supervise'
 import { Child } from '../../helpers/child.js'
-import { groupOf } from '../../helpers/groups.js'
+import { groupOf, pidsOf } from '../../helpers/groups.js'
 import { codeOf, place, until } from '../../helpers/place.js'
 import { runs } from '../../helpers/scratch.js'
 
@@ -63,10 +63,10 @@ test('a forced failover without a grace kills nobody that answers', async (t) =>
   const group = groupOf(at, bus, 'member', { grace: 0 })
   await group.start()
   await until(() => onePrimary(group))
-  const before = pidsOf(group.instances)
+  const before = pidsOf(group)
   const { epoch = 0 } = group.primary as GroupInstance
   t.true(((await group.forceFailover()).epoch ?? 0) > epoch)
-  t.deepEqual(pidsOf(group.instances), before)
+  t.deepEqual(pidsOf(group), before)
 })
 
 for (const mode of ['member', 'mute'] as const) {

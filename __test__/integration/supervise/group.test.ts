@@ -6,11 +6,9 @@ import test from 'ava'
 import { type RingbellError } from 'ringbell'
 import { type ExitStatus, type GroupInstance, instancesOn, managersOn, ServiceGroup } from 'ringbell/supervise'
 import { Child } from '../../helpers/child.js'
-import { groupOf, heard, WORKER } from '../../helpers/groups.js'
+import { groupOf, heard, pidsOf, WORKER } from '../../helpers/groups.js'
 import { codeOf, place, until } from '../../helpers/place.js'
 import { folder, runs } from '../../helpers/scratch.js'
-
-const pidsOf = (group: ServiceGroup): number[] => group.instances.flatMap(({ pid }) => pid ?? [])
 
 test('a group starts its instances, and ends all of them with one grace', async (t) => {
   const at = place(t)
