@@ -246,7 +246,7 @@ fn reading_survives_a_publisher_gone_mad() {
                         0 => random.next(),
                         1 => honest.wrapping_add(random.below(8192) * 8),
                         2 => honest.wrapping_sub(random.below(1024) * 8),
-                        _ => random.below(4096) | (1 + random.below(3)) << 32 | random.below(2) * 300 << 48,
+                        _ => random.below(4096) | (1 + random.below(3)) << 32 | (random.below(2) * 300) << 48,
                     };
                     memory.data_word(offset).store(word, Ordering::Relaxed);
                 }
