@@ -39,6 +39,13 @@ export class Excuse {
   }
 }
 
+/** Whether the service's own check says that it does not work now. */
+export function isFailing({ metadata }: Service): boolean {
+  return metadata['health'] === 'failing'
+}
+
+export const UNWELL = new Excuse('its health check fails')
+
 /** The address of the first of these endpoints that is there, otherwise that of the only one. */
 export function chosen(endpoints: Readonly<Record<string, string>>, preferred: readonly string[]): string | undefined {
   const name = preferred.find((one) => Object.hasOwn(endpoints, one))

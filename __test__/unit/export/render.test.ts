@@ -42,6 +42,14 @@ upstream web {
   )
 })
 
+test('an instance whose health check fails gets no requests', (t) => {
+  const failing = service('web', { http: 'http://127.0.0.1:1' }, { metadata: { health: 'failing', weight: 3 } })
+  const passing = service('web', { http: 'http://127.0.0.1:2' }, { metadata: { health: 'passing' } })
+  t.regex(render([failing, passing], 'nginx'), /server 127\.0\.0\.1:1 down;\n {4}server 127\.0\.0\.1:2;/)
+  t.is(render([failing, passing], 'env'), 'WEB_HTTP=http://127.0.0.1:2\nWEB_HTTP_ALL=http://127.0.0.1:2\n')
+  t.regex(render([failing], 'hosts'), /^#.*\n$/)
+})
+
 test('nginx: standbys of a service group are backups of its primary, and servers while there is none', (t) => {
   const primary = service('db', { http: '127.0.0.1:1' }, { group: { role: 'primary', epoch: 2 } })
   const standby = service('db', { http: '127.0.0.1:2' }, { group: { role: 'standby', epoch: 1 } })

@@ -3,7 +3,7 @@
  * instance that comes first (the primary of a service group), `API_HTTP_ALL` those of all instances.
  */
 import type { Service } from '../../index.js'
-import { Excuse, type Format } from '../format.js'
+import { Excuse, type Format, isFailing, UNWELL } from '../format.js'
 
 interface Addresses {
   readonly first: boolean
@@ -14,6 +14,7 @@ const PLAIN = /^[A-Za-z0-9_./:@%+,=[\]-]*$/
 
 export const env: Format<Addresses> = {
   entry(service, endpoints) {
+    if (isFailing(service)) return UNWELL
     const all = Object.entries(endpoints)
     const wrong = all.find(([, address]) => /[\p{Cc}\s]/u.test(address))
     // A list of addresses is separated by spaces, and a line is a variable.

@@ -1,9 +1,10 @@
 /** Lines for /etc/hosts, or for `addn-hosts` of dnsmasq: the IP addresses of each service that has a port. */
 import { isNumeric, parseAddress } from '../address.js'
-import { Excuse, type Format } from '../format.js'
+import { Excuse, type Format, isFailing, UNWELL } from '../format.js'
 
 export const hosts: Format<readonly string[]> = {
-  entry(_service, endpoints) {
+  entry(service, endpoints) {
+    if (isFailing(service)) return UNWELL
     const found = Object.values(endpoints).flatMap((text) => {
       const address = parseAddress(text)
       return address === undefined || 'unix' in address || !isNumeric(address) ? [] : [address.host]

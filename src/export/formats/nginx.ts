@@ -1,11 +1,11 @@
 /**
  * An `upstream` of nginx for each service. `metadata.weight` is the weight (0: no new requests), `metadata.backup` or being a standby
- * of a service group makes a backup. nginx refuses the whole configuration for one wrong line, also for a name that it cannot look up
+ * of a service group makes a backup, and one whose health check fails gets no new requests. nginx refuses the whole configuration for one wrong line, also for a name that it cannot look up
  * and for an upstream without a server, so only what certainly works is written.
  */
 import type { Service } from '../../index.js'
 import { authority, isNumeric, parseAddress } from '../address.js'
-import { chosen, Excuse, type Format, noChoice } from '../format.js'
+import { chosen, Excuse, type Format, isFailing, noChoice } from '../format.js'
 
 interface Server {
   readonly line: string
@@ -37,10 +37,12 @@ export const nginx: Format<Server> = {
   },
 }
 
-function server({ metadata, group }: Service, address: string): Server {
+function server(service: Service, address: string): Server {
+  const { metadata, group } = service
   const { weight } = metadata
   const valid = Number.isInteger(weight) && (weight as number) >= 0 && (weight as number) <= MOST_WEIGHT
-  const how = !valid || weight === 1 ? '' : weight === 0 ? ' down' : ` weight=${String(weight)}`
+  const used = valid ? weight : 1
+  const how = used === 0 || isFailing(service) ? ' down' : used === 1 ? '' : ` weight=${String(used)}`
   return { line: address + how, backup: metadata['backup'] === true || group?.role === 'standby' }
 }
 
