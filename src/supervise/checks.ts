@@ -108,8 +108,11 @@ export class Checks {
       new RingbellError('ERR_RINGBELL_TIMEOUT', `The check of process ${pid} took more than ${this.#timeout} ms.`)
     try {
       const well = await waitFor<boolean | void>(
-        ({ resolve, reject }) => {
-          this.#answer(health, instance, over.signal).then(resolve, reject)
+        (waiting) => {
+          this.#answer(health, instance, over.signal).then(
+            (answer) => waiting.resolve(answer),
+            (error) => waiting.reject(error),
+          )
           return () => over.abort()
         },
         { signal: this.#abort.signal, timeout: this.#timeout, late },
