@@ -1,6 +1,5 @@
 // restart-manager.mjs REPLICAS: keeps replicas of the group `bench` up, and restarts all of them for each line of its stdin.
 
-import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { Bus } from '../../index.js'
@@ -17,11 +16,9 @@ const group = new ServiceGroup(bus, {
 })
 await group.start()
 console.log(JSON.stringify({ started: process.pid }))
-const lines = createInterface({ input: process.stdin })
-lines.on('line', async () => {
+for await (const _ of createInterface({ input: process.stdin })) {
   const begun = performance.now()
   await group.restart()
   console.log(JSON.stringify({ restarted: performance.now() - begun }))
-})
-await once(lines, 'close')
+}
 process.exit()
