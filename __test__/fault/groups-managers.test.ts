@@ -77,7 +77,9 @@ test.serial('with two managers no epoch has two primaries, whatever happens to t
     return bus.services.findAll('price').filter(({ name }) => name === 'price.manager').length === 1
   })
   await third.start()
-  t.deepEqual(new Set((await instancesOn(bus)).filter((one) => one.manager === third.id).map(({ pid }) => pid)), theirs)
+  const taken = (await instancesOn(bus)).filter((one) => one.manager === third.id).map(({ pid }) => pid)
+  t.is(taken.length, 2)
+  t.true(taken.every((pid) => theirs.has(pid)))
   const { epoch } = bus.claims.query('price')
   for (const pid of theirs) process.kill(pid as number, 'SIGKILL')
   kills++
