@@ -272,7 +272,8 @@ impl Combiner<'_> {
 
     fn look_at_flag(&mut self, gate: Gate) -> Then {
         // SYNC: the gate was acquired after the change of the value that made this look necessary.
-        let value = self.table.cell(self.cell).value.load(Ordering::Acquire);
+        let load = || self.table.cell(self.cell).value.load(Ordering::Acquire);
+        let value = load();
         let mut waiters = false;
         let Look { head, .. } = self.scan(|want| {
             let hit = want == Want::Value(value);
@@ -280,10 +281,13 @@ impl Combiner<'_> {
             hit
         });
         match head {
-            Some(head) => {
+            // The value may have gone before this request was made. So it is loaded once more: a wait is answered only by a
+            // value that was there while it lasted (T6).
+            Some(head) if load() == value => {
                 self.grant(head);
                 Then::Again
             }
+            Some(_) => Then::Again,
             None => Then::GiveBack(gate.set(Gate::WAITERS, waiters)),
         }
     }

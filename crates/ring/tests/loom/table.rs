@@ -278,6 +278,38 @@ fn what_is_being_accepted_counts() {
     }
 }
 
+/// One member stores a value and stands still before its n-th access, for every n, while another one stores the value before
+/// and begins to wait for the other one. It waits for what comes after that.
+#[test]
+fn a_wait_is_not_answered_by_a_value_that_was_gone_before_it_began() {
+    for n in 0..LONG {
+        let over = Note::default();
+        let seen = over.clone();
+        explore(0, move || {
+            let world = World::new(Kind::Flag, 0);
+            let seats = [0, 1, 2].map(|member| join(world.memory, member));
+            world.ask(&seats[2], Want::Value(1));
+            let store = |world: &World, seat: &Seat, value| {
+                let mut wakes = Members::none();
+                seat.swap_value(value, &mut wakes).unwrap();
+                ring(&world.memory, &wakes);
+            };
+            let (other, waiter) = (world.clone(), seats[1]);
+            let wait = move || {
+                store(&other, &waiter, 0);
+                other.ask(&waiter, Want::Value(1));
+            };
+            let waits = stands_still(n, wait, || store(&world, &seats[0], 1));
+            seen.store(!waits);
+            assert_eq!(seats[1].is_granted(0), waits && seats[1].value() == 1);
+        });
+        if over.load() {
+            return;
+        }
+    }
+    panic!("it never stores to the end");
+}
+
 /// A value that is stored while somebody begins to wait for it.
 #[test]
 fn a_change_of_a_flag_is_not_missed() {
