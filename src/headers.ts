@@ -3,7 +3,7 @@
  * them; docs/protocol.md has the form. Topics and channels send and receive them. What is sent is checked. What comes was
  * written by a peer and may be anything: it is read up to the first header that makes no sense, and reading never throws.
  */
-import { Buffer } from 'node:buffer'
+import { Buffer, isUtf8 } from 'node:buffer'
 import { invalid } from './invalid.js'
 
 /**
@@ -35,7 +35,8 @@ export const MOST_HEADER_BYTES = 8192
 /** Bytes before each name and value: the length of both. */
 const LENGTHS = 4
 
-const NAME = /^[a-z0-9!#$%&'*+\-.^_`|~]{1,256}$/
+/** A name that may be sent. */
+export const NAME = /^[a-z0-9!#$%&'*+\-.^_`|~]{1,256}$/
 /** Control characters but for the tab. */
 // oxlint-disable-next-line no-control-regex
 const CONTROL = /[\0-\x08\x0a-\x1f\x7f]/
@@ -167,16 +168,21 @@ export function encodeHeaders(headers: MessageHeaders): Uint8Array {
   return table.encoded(headers)
 }
 
-/** What these bytes say. They are copied first: they may lie in memory that a peer can write. */
+/**
+ * What these bytes say, by the rules of a reader in docs/protocol.md. They are copied first: they may lie in memory that a peer can
+ * write.
+ */
 export function decodeHeaders(bytes: Uint8Array): MessageHeaders {
   if (bytes.byteLength === 0) return NO_HEADERS
   const copy = Buffer.from(bytes)
   const headers = Object.create(null) as Record<string, string>
-  for (let at = 0; at + LENGTHS <= copy.byteLength;) {
+  for (let at = 0, count = 0; at + LENGTHS <= copy.byteLength && count < MOST_HEADERS; count++) {
     const value = at + LENGTHS + copy.readUInt16LE(at)
     const end = value + copy.readUInt16LE(at + 2)
     if (value === at + LENGTHS || end > copy.byteLength) break
-    headers[copy.toString('utf8', at + LENGTHS, value)] = copy.toString('utf8', value, end)
+    if (!isUtf8(copy.subarray(at + LENGTHS, value)) || !isUtf8(copy.subarray(value, end))) break
+    // Of a name that comes twice, the first counts.
+    headers[copy.toString('utf8', at + LENGTHS, value)] ??= copy.toString('utf8', value, end)
     at = end
   }
   return Object.freeze(headers)

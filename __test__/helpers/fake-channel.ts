@@ -142,6 +142,8 @@ export class FakeChannel extends Fake implements NativeChannel {
   closed = false
   /** What the core answers from now on. */
   broken: Error | undefined
+  /** Bytes of the largest message that the core takes. */
+  largest = 2 ** 30
   /** The number of calls of the core. */
   readonly calls = { armRoom: 0 }
   readonly #notices: object[] = []
@@ -183,6 +185,7 @@ export class FakeChannel extends Fake implements NativeChannel {
     },
     sendLarge: (connection, head, id, aux, data, done) => {
       const { out, twin } = this.#side(connection)
+      if (data.byteLength > this.largest) throw failure('MESSAGE_TOO_LARGE', `${data.byteLength} bytes`)
       let item = out.items.at(-1)
       // The header is a piece of its own.
       if (item?.large !== true || item.id !== id || item.head !== head || item.done !== done) {

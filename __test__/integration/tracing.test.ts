@@ -4,7 +4,7 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { context, propagation, trace } from '@opentelemetry/api'
+import { context, propagation, type TextMapPropagator, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import { CompositePropagator, W3CBaggagePropagator, W3CTraceContextPropagator } from '@opentelemetry/core'
 import test from 'ava'
@@ -14,9 +14,10 @@ import { place, until } from '../helpers/place.js'
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
 context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
-propagation.setGlobalPropagator(
-  new CompositePropagator({ propagators: [new W3CTraceContextPropagator(), new W3CBaggagePropagator()] }),
-)
+const STANDARD = new CompositePropagator({
+  propagators: [new W3CTraceContextPropagator(), new W3CBaggagePropagator()],
+})
+propagation.setGlobalPropagator(STANDARD)
 
 /** Runs `body` in a trace whose id ends with this number. */
 function inTrace<R>(number: number, body: () => R): R {
@@ -122,6 +123,94 @@ test.serial('headers of the user come first, and what finds no room is left out'
   t.deepEqual(Object.keys((await subscriber.receive()).headers), ['large', 'traceparent'])
   send({ large: 'x'.repeat(8192 - 4 - 'large'.length) })
   t.deepEqual(Object.keys((await subscriber.receive()).headers), ['large'])
+})
+
+test.serial('what the tracer adds makes no message fail: not by size, by count or by name', async (t) => {
+  const bus = await place(t).bus()
+  const publisher = await bus.publisher('news', { capacity: 4096 })
+  const subscriber = await bus.subscriber('news')
+  await subscriber.attached()
+  const own = { own: 'x' }
+  const ownBytes = 4 + 'own'.length + 1
+  const check = async (sent: boolean, length: number, names: string[]): Promise<void> => {
+    t.true(sent)
+    const { data, headers } = await subscriber.receive()
+    t.is(data.byteLength, length)
+    t.deepEqual(Object.keys(headers), names)
+  }
+  const full = publisher.maxMessage
+  await check(
+    inTrace(1, () => publisher.send(new Uint8Array(full))),
+    full,
+    [],
+  )
+  const rest = full - ownBytes
+  await check(
+    inTrace(2, () => publisher.send(new Uint8Array(rest), { headers: own })),
+    rest,
+    ['own'],
+  )
+  await inTrace(3, () => publisher.write(new Uint8Array(full)))
+  await check(true, full, [])
+  // It goes in pieces, while it is read.
+  const writing = inTrace(4, () => publisher.write(new Uint8Array(2 * full)))
+  await check(true, 2 * full, ['traceparent'])
+  await writing
+  const many = Object.fromEntries(Array.from({ length: 64 }, (_, number) => [`n${number}`, '']))
+  await check(
+    inTrace(5, () => publisher.send(new Uint8Array(1), { headers: many })),
+    1,
+    Object.keys(many),
+  )
+  for (const headers of [null, ['a'], 'a', { own: 1 }])
+    t.throws(() => inTrace(6, () => publisher.send(new Uint8Array(1), { headers: headers as never })), {
+      code: 'ERR_RINGBELL_INVALID_OPTION',
+    })
+  t.throws(() => inTrace(7, () => publisher.send(null as never)), { code: 'ERR_RINGBELL_CODEC' })
+
+  await bus.serve('talk', { capacity: 4096 })
+  const connection = await (await bus.connect('talk')).connected()
+  const most = 4096 / 2
+  const atOnce = (length: number): boolean => {
+    try {
+      connection.send(new Uint8Array(length))
+      return true
+    } catch {
+      return false
+    }
+  }
+  let length = most
+  while (!atOnce(length)) length--
+  t.true(length > most / 2)
+  t.notThrows(() => inTrace(8, () => connection.send(new Uint8Array(length))))
+})
+
+test.serial('a propagator that fails or writes what cannot be sent makes nothing fail', async (t) => {
+  const bus = await place(t).bus()
+  await bus.serve('here', { codec: 'json' }, (_: unknown, { headers }) => [Object.keys(headers), present() ?? null])
+  const client = await bus.connect<unknown, unknown>('here', { codec: 'json' })
+  const call = (): Promise<unknown> => inTrace(1, () => client.call(null, { headers: { own: 'x' } }))
+  const use = (propagator: TextMapPropagator): void => {
+    propagation.disable()
+    propagation.setGlobalPropagator(propagator)
+  }
+  t.teardown(() => use(STANDARD))
+  const fails = (): never => {
+    throw new Error('from the propagator')
+  }
+  use({ inject: fails, extract: fails, fields: () => [] })
+  t.deepEqual(await call(), [['own'], null])
+  const writes: TextMapPropagator['inject'] = (_context, carrier, setter) => {
+    for (const [name, value] of [
+      ['a b', '1'],
+      ['', '1'],
+      ['fine', 'two\nlines'],
+      ['Right', '1'],
+    ] as const)
+      setter.set(carrier, name, value)
+  }
+  use({ inject: writes, extract: fails, fields: () => [] })
+  t.deepEqual(await call(), [['own', 'right'], null])
 })
 
 test('the library loads nothing of OpenTelemetry, and without that package its import says what is missing', (t) => {

@@ -97,5 +97,15 @@ test('bytes of a peer are read up to the first that make no sense', (t) => {
     t.is(Object.keys(decodeHeaders(whole.subarray(0, cut))).length, Math.floor(cut / 6), String(cut))
   for (const tail of [[0, 0, 1, 0, 120], [1, 0, 255, 255, 120], [255, 255, 0, 0], [1], [0, 0, 0, 0]])
     t.deepEqual(plain(decodeHeaders(Uint8Array.from([...whole, ...tail]))), { a: '1', b: '2' }, String(tail))
-  t.deepEqual(plain(decodeHeaders(Uint8Array.of(1, 0, 1, 0, 0x61, 0xff))), { a: '\ufffd' })
+  // As the Rust side: both halves must be text by themselves.
+  for (const tail of [
+    [1, 0, 1, 0, 0x78, 0xff],
+    [1, 0, 1, 0, 0xff, 0x78],
+    [2, 0, 1, 0, 0x78, 0xc3, 0xa4],
+  ])
+    t.deepEqual(plain(decodeHeaders(Uint8Array.from([...whole, ...tail, ...whole]))), { a: '1', b: '2' }, String(tail))
+  const twice = [...whole, ...encodeHeaders({ a: '', b: '3', c: '4' })]
+  t.deepEqual(plain(decodeHeaders(Uint8Array.from(twice))), { a: '1', b: '2', c: '4' })
+  const many = Array.from({ length: MOST_HEADERS + 1 }, (_, number) => [...encodeHeaders({ [`n${number}`]: '' })])
+  t.is(Object.keys(decodeHeaders(Uint8Array.from(many.flat()))).length, MOST_HEADERS)
 })

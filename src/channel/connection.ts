@@ -6,7 +6,7 @@
 import type { Fallback, Rung, Service } from '../bus/service.js'
 import { copied, joined } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
-import { closedError, RingbellError, tooLarge } from '../errors.js'
+import { closedError, RingbellError } from '../errors.js'
 import { encodeHeaders, type Envelope } from '../headers.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { outgoing } from '../tracer.js'
@@ -21,6 +21,7 @@ import { Descriptors, type ReceivedFds } from './fds.js'
 import { Inbox } from './inbox.js'
 import type { Link, PeerInfo } from './link.js'
 import { checkFds, checkMessage, checkMessageWrite, type MessageOptions, type MessageWriteOptions } from './options.js'
+import { LARGEST } from './wire.js'
 
 /** @internal What a connection is made of. */
 export interface ConnectionParts {
@@ -92,8 +93,8 @@ export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, Asyn
     if (options !== undefined) checkMessage(options)
     const link = this.#link
     if (link.gone !== undefined) throw link.gone
-    const headers = bytesOf(options)
     const message = this.#payloads.encodeMessage(value)
+    const headers = bytesOf(options, link.largest - message.byteLength)
     const data = headers === undefined ? message : joined(message, headers)
     if (link.message(data, headers?.byteLength ?? 0)) return true
     if (link.gone !== undefined) throw link.gone
@@ -123,10 +124,10 @@ export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, Asyn
     const { signal } = options
     throwIfAborted(signal)
     const link = this.#link
-    const headers = bytesOf(options)
-    const size = headers?.byteLength ?? 0
     let data = this.#payloads.encodeMessage(value)
-    if (data.byteLength + size > LARGEST) throw tooLarge(data.byteLength + size, LARGEST)
+    const headers = bytesOf(options, LARGEST - data.byteLength)
+    const size = headers?.byteLength ?? 0
+    checkSize(data.byteLength + size)
     if (headers !== undefined) data = joined(data, headers)
     // While this waits, the codec may use its scratch buffer again.
     else if (!this.#payloads.own) data = copied(data)
@@ -273,10 +274,16 @@ export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, Asyn
   }
 }
 
-function bytesOf(options: MessageOptions | undefined): Uint8Array | undefined {
-  const headers = outgoing(options?.headers)
-  return headers && encodeHeaders(headers)
+function checkSize(bytes: number): void {
+  if (bytes <= LARGEST) return
+  throw new RingbellError(
+    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+    `A message of ${bytes} bytes is larger than ${LARGEST} bytes, the most that a connection carries; send it in parts.`,
+  )
 }
 
-/** The most bytes of one message. */
-const LARGEST = 2 ** 30
+/** `room`: bytes that there are for headers. */
+function bytesOf(options: MessageOptions | undefined, room: number): Uint8Array | undefined {
+  const headers = outgoing(options?.headers, room)
+  return headers && encodeHeaders(headers)
+}

@@ -125,7 +125,7 @@ export class Link {
   #nextId = 1
   #ordinal = 0
   /** The most bytes of a message that goes in one piece. A larger one goes in pieces. */
-  readonly #largest: number
+  readonly largest: number
   #credit = MESSAGE_WINDOW
   #unread = 0
   #taken = 0
@@ -138,7 +138,7 @@ export class Link {
     this.#hot = host.hot
     this.number = number
     this.peer = peer
-    this.#largest = largest
+    this.largest = largest
     this.#outbox = new Outbox(host.hot, number)
   }
 
@@ -236,8 +236,8 @@ export class Link {
 
   /**
    * Sends now (`true`), or as soon as there is room; then it calls `sent`. On a link that is gone it never calls
-   * `sent`. `sent` gets an error if the bytes of a large message were changed meanwhile. If that was a reply, its
-   * caller gets an error, too.
+   * `sent`. `sent` gets an error if the bytes of a large message were changed meanwhile, or are more than a message can
+   * have. If that was a reply, its caller gets an error, too.
    *
    * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` when `data` is memory that cannot be read. It never throws
    * for memory of our own.
@@ -272,7 +272,7 @@ export class Link {
 
   /** Whether a plain message of so many bytes must go in pieces. */
   isLarge(bytes: number): boolean {
-    return bytes > this.#largest
+    return bytes > this.largest
   }
 
   /** Resolves when there is room and credit for a message of so many bytes, in order; rejects when the link is gone. */
@@ -473,7 +473,7 @@ export class Link {
 
   /** Sends if no message waits before this one, and there is room. */
   #now(head: number, id: number, aux: number, data: Uint8Array): boolean {
-    if (this.gone !== undefined || data.byteLength > this.#largest || !this.#outbox.empty) return false
+    if (this.gone !== undefined || data.byteLength > this.largest || !this.#outbox.empty) return false
     try {
       if (this.#hot.send(this.number, head, id, aux, data) !== 1) return false
       this.#ordinal++
@@ -486,7 +486,7 @@ export class Link {
   }
 
   #queue(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: Sent): void {
-    const large = data.byteLength > this.#largest
+    const large = data.byteLength > this.largest
     const frame: Frame = {
       head,
       id,
@@ -506,7 +506,7 @@ export class Link {
     if (!this.flush()) this.#host.blocked(this)
   }
 
-  /** A frame was given up, because its bytes were changed. */
+  /** A frame was given up, because its bytes were changed or are too many. */
   #givenUp({ head, id, bytes, begun }: Frame, error: RingbellError): void {
     const kind = head & 0xff
     // If the other side has seen it begin, it gives the credit back itself.
@@ -532,7 +532,7 @@ export class Link {
       // Credit comes with a message, not with room.
       if (this.#credit <= 0) return true
       if (!this.#outbox.empty) return false
-      if (seeker.bytes <= this.#largest && !this.#hasRoom(seeker.bytes)) return false
+      if (seeker.bytes <= this.largest && !this.#hasRoom(seeker.bytes)) return false
       // A fault has rejected them all.
       if (this.over) return true
       this.#seekers.shift()

@@ -2,7 +2,7 @@
  * The messages of one connection that found no room, in order, and all messages that go in pieces. Nothing overtakes
  * them: while the outbox is not empty, every message is queued here. It throws only errors of the binding.
  */
-import { reason, RingbellError } from '../errors.js'
+import { fromNative, reason, RingbellError } from '../errors.js'
 import type { NativeChannelHot } from '../native.js'
 import { Fifo } from '../wait/fifo.js'
 
@@ -84,19 +84,24 @@ export class Outbox {
   #send(frame: Frame): RingbellError | typeof NO_ROOM | undefined {
     const { head, id, aux, data, bytes } = frame
     if (frame.done < 0) return this.#hot.send(this.#connection, head, id, aux, data) === 1 ? undefined : NO_ROOM
-    if (data.byteLength !== bytes) return this.#giveUp(frame, `they were ${bytes} and are ${data.byteLength} now`)
+    if (data.byteLength !== bytes) return this.#changed(frame, `they were ${bytes} and are ${data.byteLength} now`)
     if (!frame.begun && !this.#hot.hasRoom(this.#connection, this.wanted)) return NO_ROOM
     try {
       frame.begun = true
       frame.done = this.#hot.sendLarge(this.#connection, head, id, aux, data, frame.done)
     } catch (error) {
+      if (isTooLarge(error)) {
+        // The core has refused it before any of it was sent.
+        frame.begun = false
+        return fromNative(error) as RingbellError
+      }
       if (!isOfBytes(error)) throw error
-      return this.#giveUp(frame, reason(error))
+      return this.#changed(frame, reason(error))
     }
     return frame.done === bytes ? undefined : NO_ROOM
   }
 
-  #giveUp(frame: Frame, why: string): RingbellError {
+  #changed(frame: Frame, why: string): RingbellError {
     if (frame.begun) this.#hot.abandonLarge(this.#connection)
     return new RingbellError(
       'ERR_RINGBELL_INVALID_OPTION',
@@ -108,4 +113,9 @@ export class Outbox {
 /** Whether an error is not about the peer but about bytes of the user, which cannot be read or were transferred. */
 export function isOfBytes(error: unknown): boolean {
   return (error as { code?: unknown }).code === 'ERR_RINGBELL_INVALID_OPTION'
+}
+
+/** Whether the core refuses a message of this size on every connection. */
+function isTooLarge(error: unknown): boolean {
+  return (error as { code?: unknown }).code === 'ERR_RINGBELL_MESSAGE_TOO_LARGE'
 }

@@ -57,6 +57,9 @@ export const NOT_REACHED = 8
 
 export const HEADER_BYTES = 16
 
+/** Bytes of data and headers that one message can have: with its channel header it is a message of 1 GiB. */
+export const LARGEST = 2 ** 30 - HEADER_BYTES
+
 /** Bytes of plain messages, headers included, that one side may be ahead of the other's reader. */
 export const MESSAGE_WINDOW = 256 * 1024
 

@@ -137,8 +137,8 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
    */
   send(value: T, options?: SendOptions): boolean {
     if (options !== undefined || tracer !== undefined) {
-      const headers = outgoing(options && headersOf(options))
-      if (headers !== undefined) return this.#sendWith(value, headers)
+      const headers = options && headersOf(options)
+      if (headers !== undefined || tracer !== undefined) return this.#sendWith(value, headers)
     }
     const payloads = this.#payloads
     const data = payloads === undefined ? (value as Uint8Array) : payloads.encodeMessage(value)
@@ -171,7 +171,9 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     const payloads = this.#payloads
     const data = payloads === undefined ? (value as Uint8Array) : payloads.encodeMessage(value)
     checkBytes(data)
-    const headers = outgoing(options?.headers)
+    // A message that goes at once without the tracer's headers also does so with them.
+    const limit = data.byteLength > this.maxMessage ? MAX_LARGE : this.maxMessage
+    const headers = outgoing(options?.headers, limit - data.byteLength)
     if (headers === undefined) await this.#room.write(data, this.maxMessage, options?.signal)
     else {
       const block = this.#table.encoded(headers)
@@ -324,12 +326,17 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     }
   }
 
-  #sendWith(value: T, headers: MessageHeaders): boolean {
+  #sendWith(value: T, given: MessageHeaders | undefined): boolean {
     const payloads = this.#payloads
     const data = payloads === undefined ? (value as Uint8Array) : payloads.encodeMessage(value)
-    const size = this.#table.write(headers)
+    let headers = given
+    if (tracer !== undefined) {
+      checkBytes(data)
+      headers = outgoing(given, this.maxMessage - data.byteLength)
+    }
+    const size = headers === undefined ? 0 : this.#table.write(headers)
     try {
-      if (!this.#room.writing && this.#hot.sendWith(data, size) === 1) return true
+      if (!this.#room.writing && (size === 0 ? this.#send(data) : this.#hot.sendWith(data, size)) === 1) return true
     } catch (error) {
       checkBytes(data)
       throw fromNative(error)
@@ -360,6 +367,9 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     if (channels.publisher.full.hasSubscribers) channels.publisher.full.publish({ publisher: this, bytes })
   }
 }
+
+/** Bytes of the largest message, headers included, that `write` sends. */
+const MAX_LARGE = 2 ** 30
 
 /** Cheaper than `check`, which makes lists: it is called for each message with headers. */
 function headersOf(options: SendOptions): MessageHeaders | undefined {

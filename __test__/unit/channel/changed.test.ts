@@ -1,4 +1,7 @@
-/** Bytes that their owner transfers or resizes while they wait to be sent in pieces: that one message fails, and nothing else. */
+/**
+ * Bytes that their owner transfers or resizes while they wait to be sent in pieces, and those that are more than the core takes: that one
+ * message fails, and nothing else.
+ */
 import test, { type ExecutionContext } from 'ava'
 import { KIND } from '../../../src/channel/wire.js'
 import { fakeBus, turns } from '../../helpers/fake-channel.js'
@@ -132,4 +135,20 @@ test('a message, whose credit comes back', async (t) => {
     t.deepEqual(await inbox?.receive(), byte(3))
     await check()
   }
+})
+
+test('a request, a reply, a value of a stream and a message that are more than the core takes', async (t) => {
+  const { fake, client, server, check } = await scene(t, new Uint8Array(LARGE))
+  for (const one of fake.made) one.largest = LARGE - 1
+  const other = client.call(new Uint8Array(LARGE - 1))
+  await t.throwsAsync(client.call(new Uint8Array(LARGE)), { code: 'ERR_RINGBELL_MESSAGE_TOO_LARGE' })
+  for (const answer of [client.call(byte(1)), client.stream(byte(2)).next(), client.stream(byte(3)).next()])
+    await t.throwsAsync(answer, { code: 'ERR_RINGBELL_REMOTE', message: new RegExp(`${LARGE} bytes`) })
+  t.deepEqual(await other, byte(0))
+  const [connection] = client.connections
+  for (let n = 0; n < 8; n++)
+    await t.throwsAsync(connection!.write(new Uint8Array(LARGE)), { code: 'ERR_RINGBELL_MESSAGE_TOO_LARGE' })
+  await connection!.write(byte(3))
+  t.deepEqual(await server.connections[0]!.receive(), byte(3))
+  await check()
 })

@@ -48,8 +48,11 @@ impl<'a> Headers<'a> {
         Headers { bytes: Cow::Borrowed(&[]) }
     }
 
-    /// Headers as another process has written them. They may be anything: see [`iter`](Self::iter).
+    /// Headers as another process has written them. They may be anything: see [`iter`](Self::iter). No message has more than
+    /// 65,535 bytes of them, so what is beyond is left out.
     pub const fn from_bytes(bytes: &'a [u8]) -> Headers<'a> {
+        let most = u16::MAX as usize;
+        let bytes = if bytes.len() > most { bytes.split_at(most).0 } else { bytes };
         Headers { bytes: Cow::Borrowed(bytes) }
     }
 
@@ -62,13 +65,13 @@ impl<'a> Headers<'a> {
     /// How many bytes travel.
     #[inline]
     pub(crate) fn size(&self) -> u16 {
-        // Nothing makes more: `insert` refuses it, and the length of what was received has 16 bits.
+        // Nothing makes more: `insert` refuses it, and `from_bytes` cuts it off.
         u16::try_from(self.bytes.len()).unwrap_or(u16::MAX)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        entries(self.as_bytes()).next().is_none()
     }
 
     /// Sets a header, in place of an earlier one with this name.
@@ -107,18 +110,15 @@ impl<'a> Headers<'a> {
 
     /// The value of a header.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+        entries(self.as_bytes()).find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
     /// Names and values, in the order in which they were set. Of headers that a peer has sent it gives those before the
-    /// first one that is cut off or is not text.
+    /// first one that is cut off or is not text, at most 64. Of a name that comes twice the first counts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut rest = self.as_bytes();
-        std::iter::from_fn(move || {
-            let (name, value, behind) = take(rest)?;
-            rest = behind;
-            Some((name, value))
-        })
+        let bytes = self.as_bytes();
+        let first = move |at: usize, name: &str| !entries(bytes).take(at).any(|(earlier, _)| earlier == name);
+        entries(bytes).enumerate().filter(move |(at, (name, _))| first(*at, name)).map(|(_, entry)| entry)
     }
 
     /// The same headers, in memory of their own.
@@ -146,6 +146,17 @@ fn put(bytes: &mut Vec<u8>, name: &str, value: &str) {
     bytes.extend((value.len() as u16).to_le_bytes());
     bytes.extend(name.as_bytes());
     bytes.extend(value.as_bytes());
+}
+
+/// What these bytes say, as far as it makes sense.
+fn entries(bytes: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = bytes;
+    let all = std::iter::from_fn(move || {
+        let (name, value, behind) = take(rest)?;
+        rest = behind;
+        Some((name, value))
+    });
+    all.take(Headers::MOST)
 }
 
 /// The first header, and what follows it.
@@ -212,6 +223,23 @@ mod tests {
         let all = headers(&[("a", &full)]).unwrap();
         assert_eq!(all.as_bytes().len(), Headers::MOST_BYTES);
         assert!(headers(&[("a", &format!("{full}x"))]).is_err());
+    }
+
+    #[test]
+    fn of_a_name_that_comes_twice_the_first_counts_and_what_is_too_much_is_left_out() {
+        let mut bytes = Vec::new();
+        [("a", "1"), ("b", "2"), ("a", "3")].iter().for_each(|(name, value)| put(&mut bytes, name, value));
+        let twice = Headers::from_bytes(&bytes);
+        assert_eq!(
+            (twice.iter().collect::<Vec<_>>(), twice.get("a")),
+            (vec![("a", "1"), ("b", "2")], Some("1"))
+        );
+
+        bytes.clear();
+        (0..10_000).for_each(|number| put(&mut bytes, &number.to_string(), ""));
+        let many = Headers::from_bytes(&bytes);
+        assert_eq!(many.as_bytes().len(), usize::from(many.size()));
+        assert_eq!((many.size(), many.iter().count()), (u16::MAX, Headers::MOST));
     }
 
     #[test]

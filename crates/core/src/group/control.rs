@@ -49,10 +49,11 @@ impl Asked {
     }
 }
 
-/// The next request that can be read.
-pub(super) fn next(control: &mut Channel) -> Result<Option<Asked>> {
-    loop {
+/// The next request that can be read, among at most `left` messages.
+pub(super) fn next(control: &mut Channel, left: &mut usize) -> Result<Option<Asked>> {
+    while *left > 0 {
         let Some(message) = control.try_recv()? else { return Ok(None) };
+        *left -= 1;
         if message.header.kind != Kind::Request as u8 || message.header.flags & ABOUT != 0 {
             continue;
         }
@@ -70,6 +71,7 @@ pub(super) fn next(control: &mut Channel) -> Result<Option<Asked>> {
             }
         }
     }
+    Ok(None)
 }
 
 /// What a member says of itself.

@@ -28,6 +28,8 @@ pub use options::MemberOptions;
 const YIELD: Duration = Duration::from_secs(1);
 /// After a failure, the time until it tries again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Messages of managers that one update looks at, so that none of them can keep it from its caller.
+const MOST_ASKED: usize = 64;
 /// What the epoll reports. Nobody looks at it: each call looks at everything.
 const ANYTHING: u64 = 0;
 
@@ -88,6 +90,8 @@ pub struct Member {
     metadata: Map<String, Value>,
     /// Requests for a step-down that were not answered yet.
     asked: Vec<Asked>,
+    /// When to look at what managers have asked beyond what one update takes in.
+    behind: Option<Instant>,
     /// When to write the record again, which could not be written and does not say the role.
     untold: Option<Instant>,
     /// An error that the caller has not been told.
@@ -119,6 +123,7 @@ impl Bus {
             group: GroupRecord::NEW,
             metadata: options.metadata,
             asked: Vec::new(),
+            behind: None,
             untold: None,
             failure: None,
             last_beat,
@@ -192,8 +197,8 @@ impl Member {
         self.failure.take().map_or(Ok(None), Err)
     }
 
-    /// Waits until it is primary, and answers the epoch. `None` when the time is over. A step-down that a manager asks for meanwhile is
-    /// done at once, because nothing acts for a standby.
+    /// Waits until it is primary, and answers the epoch. `None` when the time is over, or as soon as it is drained: then it never becomes
+    /// primary any more. A step-down that a manager asks for meanwhile is done at once, because nothing acts for a standby.
     ///
     /// # Errors
     ///
@@ -212,7 +217,8 @@ impl Member {
             if let Some(epoch) = self.term() {
                 return Ok(Some(epoch));
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if over || matches!(self.place, Place::Drained) {
                 return Ok(None);
             }
             self.epoll.wait(deadline, &mut ready)?;
@@ -224,21 +230,13 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// When the record cannot be written: the claim is given back nevertheless. When the claim cannot be followed: then it stays, so
-    /// call this again.
+    /// When the record cannot be written, or the other members cannot be followed. The claim is given back and managers are answered
+    /// nevertheless, and the next calls of [`update`](Self::update) go on.
     pub fn step_down(&mut self) -> Result<()> {
         let was = matches!(self.place, Place::Holds(_));
         let told = self.become_standby();
-        if was {
-            let place = match self.has_others()? {
-                true => Place::Yields(self.bus.claims().watch(&self.name)?, Instant::now() + YIELD),
-                false => Place::Later(Instant::now()),
-            };
-            self.put(place)?;
-        }
-        self.set_timer()?;
-        self.answer_asked()?;
-        told
+        let left = if was { self.make_way() } else { Ok(()) };
+        self.settle(told.and(left))
     }
 
     /// As [`step_down`](Self::step_down), and it does not become primary again.
@@ -247,12 +245,31 @@ impl Member {
     ///
     /// As [`step_down`](Self::step_down).
     pub fn drain(&mut self) -> Result<()> {
-        let told = self.become_standby();
-        self.put(Place::Drained)?;
-        self.tell()?;
-        self.set_timer()?;
-        self.answer_asked()?;
-        told
+        let ended = self.become_standby();
+        let left = self.put(Place::Drained);
+        let told = self.tell();
+        self.settle(ended.and(left).and(told))
+    }
+
+    /// The end of a step-down: managers are answered, also if something has failed. That is told last.
+    fn settle(&mut self, done: Result<()>) -> Result<()> {
+        let timed = self.set_timer();
+        let answered = self.answer_asked();
+        done.and(timed).and(answered)
+    }
+
+    /// Gives the claim back. If it is unknown whether another member takes it, this one waits as long as for one that does.
+    fn make_way(&mut self) -> Result<()> {
+        let until = Instant::now() + YIELD;
+        let place = self.has_others().and_then(|others| match others {
+            true => self.bus.claims().watch(&self.name).map(|watch| Place::Yields(watch, until)),
+            false => Ok(Place::Later(Instant::now())),
+        });
+        let left = place.and_then(|place| self.put(place));
+        if left.is_err() {
+            self.put(Place::Later(until))?;
+        }
+        left
     }
 
     fn become_standby(&mut self) -> Result<()> {
@@ -338,7 +355,7 @@ impl Member {
     /// `as_fd` is readable when something is to be tried again.
     fn set_timer(&self) -> Result<()> {
         let place = if let Place::Yields(_, at) | Place::Later(at) = &self.place { Some(*at) } else { None };
-        self.timer.set(place.into_iter().chain(self.untold).min())
+        self.timer.set(place.into_iter().chain(self.untold).chain(self.behind).min())
     }
 
     /// Keeps an error. The caller is told of it when it has heard of everything else.
@@ -379,10 +396,12 @@ impl Member {
         told
     }
 
-    /// Answers managers. What they ask of the caller is told. `None`: nothing, and the next request makes `as_fd` readable.
+    /// Answers managers. What they ask of the caller is told. `None`: nothing so far, and what comes next makes `as_fd` readable.
     fn answer(&mut self) -> Result<Option<Change>> {
+        let mut left = MOST_ASKED;
+        self.behind = None;
         loop {
-            while let Some(asked) = control::next(&mut self.control)? {
+            while let Some(asked) = control::next(&mut self.control, &mut left)? {
                 match asked.what {
                     control::What::Status => {
                         let replied = self.reply(&asked);
@@ -395,6 +414,10 @@ impl Member {
                     }
                 }
             }
+            if left == 0 {
+                self.behind = Some(Instant::now());
+                return Ok(None);
+            }
             // Clients that come and go are no news.
             self.control.notices();
             #[cfg(test)]
@@ -403,11 +426,14 @@ impl Member {
             if self.control.arm() {
                 return Ok(None);
             }
+            left = left.saturating_sub(1);
         }
     }
 
     fn answer_asked(&mut self) -> Result<()> {
-        std::mem::take(&mut self.asked).iter().try_for_each(|asked| self.reply(asked))
+        // Each of them, also if one cannot be answered.
+        let asked = std::mem::take(&mut self.asked);
+        asked.iter().map(|asked| self.reply(asked)).fold(Ok(()), Result::and)
     }
 
     fn reply(&mut self, asked: &Asked) -> Result<()> {

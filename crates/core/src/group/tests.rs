@@ -78,7 +78,7 @@ fn a_member_that_steps_down_stands_behind_the_others() {
     drop(second);
     assert!(primary(&mut first) > next);
     first.drain().unwrap();
-    assert_eq!(first.wait_primary(Some(Duration::from_millis(5))).unwrap(), None);
+    assert_eq!(first.wait_primary(None).unwrap(), None);
     assert_eq!(one.claims().query("price").unwrap().holder, None);
 }
 
@@ -226,11 +226,8 @@ fn a_pattern_has_no_primary_and_fields_of_the_member_are_its_own() {
     assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION");
 }
 
-/// The role of a primary takes more room than that of a member which never was one, so a record can be too large for it.
-#[test]
-fn a_change_is_told_also_if_the_record_cannot_say_it() {
-    let place = Place::new();
-    let bus = place.bus();
+/// A member whose record has no room for a byte more.
+fn with_full_record(bus: &Bus) -> Member {
     let with = |length: usize| {
         let metadata = json!({ "filler": "x".repeat(length) }).as_object().cloned().unwrap();
         bus.join("price", MemberOptions { metadata, ..MemberOptions::default() })
@@ -240,7 +237,15 @@ fn a_change_is_told_also_if_the_record_cannot_say_it() {
         let middle = usize::midpoint(fits, exceeds);
         if with(middle).is_ok() { fits = middle } else { exceeds = middle }
     }
-    let mut member = with(fits).unwrap();
+    with(fits).unwrap()
+}
+
+/// The role of a primary takes more room than that of a member which never was one, so a record can be too large for it.
+#[test]
+fn a_change_is_told_also_if_the_record_cannot_say_it() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut member = with_full_record(&bus);
     let change = loop {
         if let Some(change) = member.update().unwrap() {
             break change;
@@ -324,4 +329,77 @@ fn a_claim_that_cannot_be_had_is_asked_for_again() {
         }
     }
     panic!("it never asks again after: {error}");
+}
+
+#[test]
+fn a_manager_is_answered_also_if_the_record_cannot_say_that_the_member_is_drained() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut member = with_full_record(&bus);
+    let asking =
+        manager(place.bus(), |client, connection| client.call(connection, 1, br#"{"method":"drain"}"#, LONG));
+    let mut ready = Vec::new();
+    loop {
+        member.epoll.wait(Some(Instant::now() + LONG), &mut ready).unwrap();
+        // That the role cannot be told fails, too.
+        if member.update().is_ok_and(|change| change == Some(Change::Drain)) {
+            break;
+        }
+    }
+    member.drain().unwrap_err();
+    let status: Value = serde_json::from_slice(&serve(&mut member, asking).unwrap()).unwrap();
+    assert_eq!((&status["state"], &status["role"]), (&json!("draining"), &json!("standby")));
+    assert_eq!(bus.claims().query("price").unwrap().holder, None);
+}
+
+#[test]
+fn a_claim_is_given_back_also_if_the_others_cannot_be_found() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut member = join(&bus);
+    let epoch = primary(&mut member);
+    let (folder, elsewhere) = (place.folder.path().join("bus"), place.folder.path().join("elsewhere"));
+    std::fs::rename(&folder, &elsewhere).unwrap();
+    std::fs::write(&folder, "").unwrap();
+    member.step_down().unwrap_err();
+    assert!(matches!(member.place, super::Place::Later(_)), "it asks for the claim again by itself");
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&elsewhere, &folder).unwrap();
+    let end = Instant::now() + LONG;
+    // An update may tell of what has failed meanwhile.
+    while !member.is_primary() && Instant::now() < end {
+        let _ = member.wait_primary(Some(LONG));
+    }
+    assert!(member.term() > Some(epoch));
+}
+
+#[test]
+fn a_manager_that_asks_without_end_does_not_keep_a_member_from_its_caller() {
+    const ALL: u64 = 3 * super::MOST_ASKED as u64;
+    let place = Place::new();
+    let bus = place.bus();
+    let mut member = join(&bus);
+    primary(&mut member);
+    let mut client = place.bus().channel(ChannelOptions::default().codec("json")).unwrap();
+    let record = bus.wait_for("price.member", Some(LONG)).unwrap();
+    let connection = client.connect(&record, &ConnectOptions::default()).unwrap();
+    client.wait_open(connection, LONG).unwrap();
+    assert_eq!(member.update().unwrap(), None);
+    for id in 1..=ALL {
+        // Half of them cannot be read.
+        let request = if id % 2 == 0 { STATUS } else { b"{}" };
+        assert!(client.send(connection, Header::new(Kind::Request, id), request).unwrap());
+    }
+    let mut answered = 0;
+    let mut ready = Vec::new();
+    while answered < ALL {
+        member.epoll.wait(Some(Instant::now() + LONG), &mut ready).unwrap();
+        assert!(!ready.is_empty(), "it goes on by itself after {answered}");
+        assert_eq!(member.update().unwrap(), None);
+        let before = answered;
+        while client.try_recv().unwrap().is_some() {
+            answered += 1;
+        }
+        assert!(answered - before <= super::MOST_ASKED as u64);
+    }
 }

@@ -25,7 +25,8 @@ impl Source {
     /// Takes the pieces that have come of the large message that [`read`](Self::read) or [`lease`](Self::lease)
     /// found.
     pub(super) fn gather(&mut self, large: Large, limit: usize) -> Result<Gathered, Fault> {
-        if large.total > limit {
+        // Headers are not part of what the subscriber's user has limited. They have at most 64 KiB.
+        if large.total.saturating_sub(large.headers) > limit {
             self.reader_mut().skip_large();
             return Ok(Gathered::Gone);
         }
