@@ -204,7 +204,14 @@ test('what cannot listen is refused', async (t) => {
   const member = await bus.join('price')
   const listen = (server: unknown, options: unknown): Promise<string | undefined> =>
     codeOf(() => member.listen(server as Server, options as object))
-  for (const options of [{}, { port: 1, mode: 0o600 }, { port: 1, path: '/x' }, { port: 65_536 }, { path: '/x', host: 'y' }, { port: 1, x: 1 }])
+  for (const options of [
+    {},
+    { port: 1, mode: 0o600 },
+    { port: 1, path: '/x' },
+    { port: 65_536 },
+    { path: '/x', host: 'y' },
+    { port: 1, x: 1 },
+  ])
     t.is(await listen(createServer(), options), 'ERR_RINGBELL_INVALID_OPTION')
   t.is(await listen({}, { port: 0 }), 'ERR_RINGBELL_INVALID_OPTION')
   const taken = createServer().listen(0, '127.0.0.1')

@@ -108,7 +108,7 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
  * one that has no peer. The returned function undoes it.
  */
 function filtered(server: Server, access: SocketAccess): () => void {
-  const { emit } = server
+  const emit: Server['emit'] = Reflect.get(server, 'emit')
   let active = true
   const filter = (event: string, ...values: unknown[]): boolean => {
     const [socket] = values

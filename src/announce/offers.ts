@@ -72,7 +72,9 @@ export class EndpointBook {
   constructor(services: Services) {
     this.#services = services
     this.#paths = new LongPaths(() =>
-      services.list().flatMap(({ endpoints }) => Object.values(endpoints).map((address) => address.replace(/^unix:/, ''))),
+      services
+        .list()
+        .flatMap(({ endpoints }) => Object.values(endpoints).map((address) => address.replace(/^unix:/, ''))),
     )
   }
 
