@@ -286,7 +286,7 @@ export declare class NativeListener {
   /** Listens on a TCP port of an IP address. */
   static tcp(address: string, port: number): NativeListener
   /** Listens on a Unix socket. */
-  static unix(path: string): NativeListener
+  static unix(path: string, mode: number): NativeListener
   /** A duplicate of a socket that listens. */
   static copyOf(fd: number): NativeListener
   /** Its TCP port, or 0. */

@@ -83,10 +83,15 @@ test('it must be said where a program can be reached, and once', async (t) => {
     [['--port', '0'], /from 1 to 65535/],
     [['--port', '80', '--unix', 'x'], /cannot be used with/],
     [['--url', 'words'], /must be a path, or a URL with a host and a port/],
+    // The program does not run before these are told.
+    [['--port', '1', '--tags', 'two words'], /tags/],
+    [['--port', '1', '--health', '0s'], /health/],
+    [['--port', '1', '--endpoint', 'e'.repeat(257)], /endpoint/],
   ]
   for (const [options, message] of wrong) {
-    const { code, stderr } = await stage.run(['announce', 'api', ...options, '--', 'true'])
+    const { code, stdout, stderr } = await stage.run(['announce', 'api', ...options, '--', 'echo', 'it runs'])
     t.is(code, 2)
     t.regex(stderr, message)
+    t.is(stdout.toString(), '')
   }
 })

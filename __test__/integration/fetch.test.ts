@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { type Announced, type Bus, listenUnix } from 'ringbell'
 import { BusDispatcher, type BusDispatcherOptions } from 'ringbell/fetch'
-import { fetch, request } from 'undici'
+import { type Dispatcher, fetch, request } from 'undici'
 import { codeOf, place, type Place, until } from '../helpers/place.js'
 import { folder } from '../helpers/scratch.js'
 
@@ -128,6 +128,23 @@ test('an endpoint that accepts no connection in time is passed over, and the las
   t.deepEqual(await texts(dispatcher, 3), ['here', 'here', 'here'])
 })
 
+test('a dispatcher that closes can be destroyed: requests that hang end', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const server = createServer()
+  const asked = once(server, 'request')
+  await listenUnix(server, join(folder(t), 'http.sock'))
+  at.onEnd(() => void (server.closeAllConnections(), server.close()))
+  await bus.announce('api', { endpoints: { http: server } })
+  const dispatcher = new BusDispatcher(bus)
+  const hangs = t.throwsAsync(() => request('http://api/', { dispatcher }))
+  await asked
+  const closing = dispatcher.close()
+  await dispatcher.destroy()
+  await hangs
+  await closing
+})
+
 test('names that nobody has, and hosts that are none', async (t) => {
   const at = place(t)
   const bus = await at.bus()
@@ -144,6 +161,16 @@ test('names that nobody has, and hosts that are none', async (t) => {
   const { Agent } = await import('undici')
   const mixed = dispatcherOf(at, bus, { fallback: new Agent() })
   t.is(await (await fetch(`http://127.0.0.1:${port}/`, { dispatcher: mixed })).text(), 'outside')
+  const hosts: unknown[] = []
+  const dispatch: Dispatcher['dispatch'] = ({ origin }) => {
+    hosts.push(String(origin))
+    throw new Error('outside')
+  }
+  const refusing = dispatcherOf(at, bus, { fallback: { dispatch } as Dispatcher })
+  // No service can have such names.
+  const strange = ['http://example.org.', 'http://a..b', `http://${'a'.repeat(63)}.${'b.'.repeat(80)}c`]
+  for (const url of strange) await t.throwsAsync(() => request(url, { dispatcher: refusing }), { message: 'outside' })
+  t.deepEqual(hosts, strange)
   await dispatcher.close()
   t.is(await codeOf(() => request('http://api/', { dispatcher })), 'ERR_RINGBELL_CLOSED')
   t.throws(() => new BusDispatcher(bus, { route: 'primary' as never }), { code: 'ERR_RINGBELL_INVALID_OPTION' })

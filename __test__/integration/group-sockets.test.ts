@@ -1,8 +1,9 @@
 /** Listening sockets that the members of a group share: one opens it, the others get it, and the primary accepts. */
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
+import { readdirSync, statSync, symlinkSync } from 'node:fs'
 import { createServer as createHttp, get, type IncomingMessage, type ServerResponse } from 'node:http'
 import { connect, createServer, type Server, type Socket } from 'node:net'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import type { Bus, Member, SharedServer } from 'ringbell'
@@ -143,6 +144,31 @@ test('a Unix socket that a dead process left is taken over, and one that is in u
   t.is(error?.syscall, 'bind')
 })
 
+test('a Unix socket has exactly its mode, and replaces sockets alone', async (t) => {
+  const at = place(t)
+  const root = folder(t)
+  const [path, target] = [join(root, 'socket'), join(root, 'target')]
+  const one = await instance(await at.bus(), 'one', { path, mode: 0o622 })
+  t.is(statSync(path).mode & 0o777, 0o622)
+  await one.member.primary
+  // The one that has opened it has gone; the file stays for the others.
+  const other = await instance(await at.bus(), 'other', { path })
+  await one.member.leave()
+  t.true(statSync(path).isSocket())
+  await other.member.primary
+  const socket = connect(path)
+  t.is(await greeting(socket), 'other')
+  socket.destroy()
+  await other.member.leave()
+  // What leads to a stale socket is left alone.
+  symlinkSync(path, target)
+  const member = await (await at.bus()).join('other')
+  const error = await t.throwsAsync<NodeJS.ErrnoException>(member.listen(createServer(), { path: target }))
+  t.is(error?.errno, -constants.errno.EEXIST)
+  await member.listen(createServer(), { path })
+  t.is(statSync(path).mode & 0o777, 0o600)
+})
+
 test('a socket that the process has already is used as it is', async (t) => {
   const at = place(t)
   const holder = createServer().listen(0, '127.0.0.1')
@@ -178,7 +204,14 @@ test('what cannot listen is refused', async (t) => {
   const member = await bus.join('price')
   const listen = (server: unknown, options: unknown): Promise<string | undefined> =>
     codeOf(() => member.listen(server as Server, options as object))
-  for (const options of [{}, { port: 1, path: '/x' }, { port: 65_536 }, { path: '/x', host: 'y' }, { port: 1, x: 1 }])
+  for (const options of [
+    {},
+    { port: 1, mode: 0o600 },
+    { port: 1, path: '/x' },
+    { port: 65_536 },
+    { path: '/x', host: 'y' },
+    { port: 1, x: 1 },
+  ])
     t.is(await listen(createServer(), options), 'ERR_RINGBELL_INVALID_OPTION')
   t.is(await listen({}, { port: 0 }), 'ERR_RINGBELL_INVALID_OPTION')
   const taken = createServer().listen(0, '127.0.0.1')

@@ -2,17 +2,20 @@
 import { once } from 'node:events'
 import { createServer as createHttpServer } from 'node:http'
 import { existsSync, readdirSync, statSync } from 'node:fs'
-import { connect, createServer, type Server } from 'node:net'
+import { connect, createServer, type Server, type Socket } from 'node:net'
 import { constants } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import { canConnect, listenUnix, type ListenUnixOptions, peerOf, type SocketPeer } from 'ringbell'
 import { asRoot, GUEST, STRANGER } from '../helpers/as-root.js'
+import { Child } from '../helpers/child.js'
 import { peer } from '../helpers/peer.js'
 import { codeOf, place } from '../helpers/place.js'
 import { folder } from '../helpers/scratch.js'
 
 const { EADDRINUSE } = constants.errno
+const CLUSTER = fileURLToPath(new URL('../fixtures/cluster.mjs', import.meta.url))
 
 /** Node 20 fills shorter names with NULs when it connects. */
 function abstract(what: string): string {
@@ -20,7 +23,8 @@ function abstract(what: string): string {
 }
 
 async function listening(t: ExecutionContext, path: string, options?: ListenUnixOptions): Promise<Server> {
-  const server = createServer((socket) => void socket.end('hello'))
+  // A connect test has gone before it can be greeted.
+  const server = createServer((socket) => void socket.on('error', () => {}).end('hello'))
   await listenUnix(server, path, options)
   t.teardown(() => server.close())
   return server
@@ -127,13 +131,60 @@ test('a server knows who is at the other end', async (t) => {
 asRoot('only the users that are named may connect', async (t) => {
   const at = place(t)
   const name = abstract('access')
-  await listening(t, name, { abstract: true, access: { uids: [GUEST] } })
+  const server = await listening(t, name, { abstract: true, access: { uids: [GUEST] } })
+  const seen: number[] = []
+  // One that is refused has no peer any more, and `peerOf` would throw.
+  server.prependListener('connection', (socket) => void seen.push(peerOf(socket).uid))
   const answers = async (uid: number): Promise<unknown> => {
     const visitor = peer(at, 'connect.mjs', [name], { env: { RINGBELL_TEST_UID: String(uid) } })
     return (await visitor.tells('received'))['text']
   }
   t.is(await answers(GUEST), 'hello')
   t.is(await answers(STRANGER), '')
+  t.deepEqual(seen, [GUEST])
+})
+
+test('a server that is used again is as it was', async (t) => {
+  const path = join(folder(t), 'api.sock')
+  const server = createServer()
+  const bus = await place(t).bus()
+  const address = async (): Promise<string | undefined> => {
+    await using announced = await bus.announce('api', { endpoints: { server } })
+    return announced.service.endpoints['server']
+  }
+  const emitOf = (): unknown => Reflect.get(server, 'emit')
+  const emit = emitOf()
+  for (const ended of [true, false]) {
+    await listenUnix(server, path, { access: {} })
+    t.not(emitOf(), emit)
+    t.is(await address(), `unix:${path}`)
+    const socket = connect(path)
+    const [accepted] = (await once(server, 'connection')) as [Socket]
+    server.close()
+    if (ended) {
+      socket.destroy()
+      accepted.destroy()
+      await once(server, 'close')
+    }
+    // It need not have been closed for good.
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    t.is(emitOf(), emit)
+    t.regex((await address()) ?? '', /^tcp:/)
+    t.false(existsSync(path))
+    socket.destroy()
+    accepted.destroy()
+    server.close()
+    await once(server, 'close')
+  }
+})
+
+test('a worker of node:cluster is told that it cannot listen, before it takes anything', async (t) => {
+  const at = folder(t)
+  const child = new Child(process.execPath, [CLUSTER, at])
+  await child.shows('\n')
+  const told = JSON.parse(child.stdout.toString()) as string[]
+  t.deepEqual(told, ['ERR_RINGBELL_INVALID_OPTION', 'ERR_RINGBELL_INVALID_OPTION', 'bus'])
 })
 
 test('wrong arguments are refused', async (t) => {

@@ -29,12 +29,16 @@ const DEFAULT_PORTS: Readonly<Record<string, number>> = { 'http:': 80, 'https:':
 /** Servers that listen on every address are reached from this machine through this one. */
 const EVERYWHERE = new Set(['::', '0.0.0.0'])
 const HERE = '127.0.0.1'
-/** Servers of `listenUnix`. They are bound under another name than the one that they are reached by. */
-const bound = new WeakMap<Server, string>()
+/**
+ * Servers of `listenUnix`, by their handle: they are bound under another name than the one that they are reached by. A server has another
+ * handle, or none, once it has stopped to listen there.
+ */
+const bound = new WeakMap<object, string>()
 
-/** Remembers where a server can be reached that does not know it itself. */
+/** Remembers where a server can be reached that listens and does not know it itself. */
 export function rememberAddress(server: Server, address: string): void {
-  bound.set(server, address)
+  const handle = handleOf(server)
+  if (handle !== undefined) bound.set(handle, address)
 }
 
 /** Whether a value is a server of `node:net`, `node:http` or the like. */
@@ -54,7 +58,8 @@ export function addressOf(text: string): string {
 
 /** The address of a server that listens. @throws {RingbellError} if it has none. */
 export function addressOfServer(server: Server): string {
-  const known = bound.get(server)
+  const handle = handleOf(server)
+  const known = handle === undefined ? undefined : bound.get(handle)
   if (known !== undefined) return known
   const address = server.address()
   if (typeof address === 'string') return unixAddress(address)
@@ -63,13 +68,18 @@ export function addressOfServer(server: Server): string {
     return `${schemeOf(server)}://${host.includes(':') ? `[${host}]` : host}:${address.port}`
   }
   // A socket that was inherited, for which Node knows no name.
-  const fd = (server as { _handle?: { fd?: number } })._handle?.fd ?? -1
+  const fd = handle?.fd ?? -1
   const name = fd < 0 ? '' : translated(() => binding().socketAddress(fd))
   if (name !== '') return unixAddress(name)
   throw new RingbellError(
     'ERR_RINGBELL_INVALID_OPTION',
     'Where this server listens cannot be told; announce its path or URL instead of the server.',
   )
+}
+
+/** Node has no public word for it. */
+function handleOf(server: Server): { fd?: number } | undefined {
+  return (server as { _handle?: { fd?: number } | null })._handle ?? undefined
 }
 
 /** What Node shows as an abstract name begins with a NUL. */

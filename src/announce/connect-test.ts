@@ -6,7 +6,7 @@ import { invalid } from '../invalid.js'
 import { binding } from '../native.js'
 import { onAbort, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { lastLook } from '../wait/last-look.js'
-import { addressOf, type PortTarget, targetOf } from './address.js'
+import { addressOf, type Target, targetOf } from './address.js'
 
 /** How long a connect test may take. */
 export interface ConnectTestOptions extends SignalOptions {
@@ -29,18 +29,31 @@ export async function canConnect(address: string, options: ConnectTestOptions = 
   if (target === undefined) throw invalid('address', address, 'must be a path, or a URL with a host and a port')
   const { signal, timeout = TIMEOUT_MS } = options
   throwIfAborted(signal)
-  // A Unix socket accepts or refuses at once.
-  if ('socketPath' in target) return translated(() => binding().socketAnswers(target.socketPath))
-  return accepts(target, timeout, signal)
+  return accepts(target, { timeout, signal, stays: true })
 }
 
-async function accepts(target: PortTarget, timeout: number, signal: AbortSignal | undefined): Promise<boolean> {
+/** How one target is tested. */
+export interface Test {
+  readonly timeout: number
+  readonly signal: AbortSignal | undefined
+  /** The test keeps the process alive. */
+  readonly stays: boolean
+}
+
+/** As `canConnect`. */
+export async function accepts(target: Target, { timeout, signal, stays }: Test): Promise<boolean> {
+  // A Unix socket accepts or refuses at once.
+  if ('socketPath' in target) return translated(() => binding().socketAnswers(target.socketPath))
   // Loaded by those who test.
   const { connect } = await import('node:net')
   return new Promise((resolve, reject) => {
     const socket = connect({ ...target })
     let callOff: (() => void) | undefined
     const timer = setTimeout(() => (callOff = lastLook(() => end(() => resolve(false)))), timeout)
+    if (!stays) {
+      socket.unref()
+      timer.unref()
+    }
     const forget = onAbort(signal, (error) => end(() => reject(error)))
     const end = (settle: () => void): void =>
       inSteps(

@@ -4,9 +4,10 @@
  */
 import { debug } from '../diagnostics.js'
 import { reason } from '../errors.js'
+import { onAbort } from '../wait/abort.js'
 import { lastLook } from '../wait/last-look.js'
 import { targetOf } from './address.js'
-import { canConnect } from './connect-test.js'
+import { accepts, type Test } from './connect-test.js'
 import type { Health, HealthOptions } from './options.js'
 
 const INTERVAL_MS = 5000
@@ -14,7 +15,7 @@ const TIMEOUT_MS = 2000
 const FAILURES = 2
 
 export class HealthRounds {
-  readonly #check: (signal: AbortSignal) => unknown
+  readonly #check: (signal: AbortSignal, waiting: boolean) => unknown
   readonly #interval: number
   readonly #timeout: number
   readonly #most: number
@@ -31,7 +32,11 @@ export class HealthRounds {
     this.#interval = interval
     this.#timeout = timeout
     this.#most = failures
-    this.#check = options.check ?? ((signal) => allAccept(addresses, timeout, signal))
+    const { check } = options
+    this.#check =
+      check === undefined
+        ? (signal, waiting) => allAccept(addresses, { timeout, signal, stays: waiting })
+        : (signal) => check(signal)
   }
 
   /** The first check, whose result is in the record from the beginning. */
@@ -67,24 +72,27 @@ export class HealthRounds {
   async #passes(waiting: boolean): Promise<boolean> {
     if (this.#pending) return false
     const limit = new AbortController()
-    const signal = AbortSignal.any([this.#ended.signal, limit.signal])
+    const { signal } = limit
+    // Not `AbortSignal.any`: the signal of all rounds would keep something of each one.
+    const forget = onAbort(this.#ended.signal, () => limit.abort())
     let callOff: (() => void) | undefined
     // The answer may have arrived, and wait behind this timer.
     const timer = setTimeout(() => (callOff = lastLook(() => limit.abort())), this.#timeout)
     if (!waiting) timer.unref()
     const late = new Promise<false>((resolve) => signal.addEventListener('abort', () => resolve(false), { once: true }))
     try {
-      return await Promise.race([late, this.#answer(signal)])
+      return await Promise.race([late, this.#answer(signal, waiting)])
     } finally {
+      forget()
       clearTimeout(timer)
       callOff?.()
     }
   }
 
-  async #answer(signal: AbortSignal): Promise<boolean> {
+  async #answer(signal: AbortSignal, waiting: boolean): Promise<boolean> {
     this.#pending = true
     try {
-      return (await this.#check(signal)) !== false
+      return (await this.#check(signal, waiting)) !== false
     } catch (error) {
       debug('a health check failed: %s', reason(error))
       return false
@@ -94,8 +102,8 @@ export class HealthRounds {
   }
 }
 
-async function allAccept(addresses: readonly string[], timeout: number, signal: AbortSignal): Promise<boolean> {
-  const some = addresses.filter((address) => targetOf(address) !== undefined)
-  const accepted = await Promise.all(some.map((address) => canConnect(address, { timeout, signal })))
+async function allAccept(addresses: readonly string[], test: Test): Promise<boolean> {
+  const some = addresses.map(targetOf).filter((target) => target !== undefined)
+  const accepted = await Promise.all(some.map((target) => accepts(target, test)))
   return accepted.every(Boolean)
 }

@@ -7,6 +7,7 @@ import type { Server, Socket } from 'node:net'
 import { resolve } from 'node:path'
 import { check, flag, integer, nested, type Rule, type Rules } from '../check.js'
 import { closedAfter, failureOf } from '../closing.js'
+import { refuseInClusterWorker } from '../cluster-worker.js'
 import { debug } from '../diagnostics.js'
 import { RingbellError, translated } from '../errors.js'
 import { invalid } from '../invalid.js'
@@ -76,11 +77,15 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
   check(options, RULES)
   const { mode = MODE, abstract = false, access } = options
   if (abstract && options.mode !== undefined) throw invalid('mode', mode, 'is not for abstract names; use access')
+  await refuseInClusterWorker(server)
   const full = resolve(path)
   const listener = translated(() =>
     abstract ? binding().NativeUnixServer.openAbstract(path) : binding().NativeUnixServer.open(full, mode),
   )
+  let unfilter = nothing
   const over = (): void => {
+    server.off('close', over).off('listening', over)
+    unfilter()
     const failure = failureOf(() => listener.close())
     if (failure !== undefined) warn('The socket of a server that has closed cannot be removed', failure)
   }
@@ -90,11 +95,31 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
       translated(() => listener.take()),
     )
     rememberAddress(server, abstract ? `unix:@${path}` : `unix:${full}`)
-    // First of all listeners: nobody else hears of a connection that is refused.
-    if (access !== undefined) server.prependListener('connection', (socket: Socket) => refuse(socket, access))
-    server.once('close', over)
+    if (access !== undefined) unfilter = filtered(server, access)
+    // A server that listens again before all its connections have ended has no `close` in between.
+    server.once('close', over).once('listening', over)
   } catch (error) {
     throw closedAfter(error, listener)
+  }
+}
+
+/**
+ * From now on no listener of the server hears of a connection that is refused: to a listener that was called anyway, the socket would be
+ * one that has no peer. The returned function undoes it.
+ */
+function filtered(server: Server, access: SocketAccess): () => void {
+  const emit: Server['emit'] = Reflect.get(server, 'emit')
+  let active = true
+  const filter = (event: string, ...values: unknown[]): boolean => {
+    const [socket] = values
+    if (active && event === 'connection' && !admitted(socket as Socket, access)) return false
+    return Reflect.apply(emit, server, [event, ...values]) as boolean
+  }
+  server.emit = filter
+  return () => {
+    active = false
+    // Somebody else may have replaced it meanwhile.
+    if (server.emit === filter) server.emit = emit
   }
 }
 
@@ -119,18 +144,21 @@ function listenOn(server: Server, fd: number): Promise<void> {
   })
 }
 
-/** Who cannot be told is refused, too. */
-function refuse(socket: Socket, { uids = [], gids = [] }: SocketAccess): void {
+/** Whether this connection may stay. Otherwise it is closed here. Who cannot be told is refused, too. */
+function admitted(socket: Socket, { uids = [], gids = [] }: SocketAccess): boolean {
   try {
     const { uid, gids: groups } = peerOf(socket)
     const own = uid === 0 || uid === process.geteuid?.()
-    if (own || uids.includes(uid) || groups.some((group) => gids.includes(group))) return
+    if (own || uids.includes(uid) || groups.some((group) => gids.includes(group))) return true
     debug('user %d may not connect', uid)
   } catch (error) {
     debug('a connection is refused: %s', error)
   }
   socket.destroy()
+  return false
 }
+
+function nothing(): void {}
 
 /**
  * Who is at the other end of a connection over a Unix socket, such as `request.socket` of an HTTP server.

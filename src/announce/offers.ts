@@ -36,7 +36,8 @@ export class Offer implements Choice {
   calls: { readonly size: number } = NO_CALLS
   /** The same from one look at the bus to the next. */
   readonly key: string
-  readonly target: Target
+  /** As of the last look. */
+  target: Target
 
   constructor(key: string, target: Target) {
     this.key = key
@@ -60,7 +61,7 @@ class Offers {
 
 export class EndpointBook {
   readonly #services: Services
-  readonly #paths = new LongPaths()
+  readonly #paths: LongPaths
   /** By name and endpoint, for each route. Strings that are made for a look-up would cost more than the look-up. */
   readonly #offers: Readonly<Record<EveryRoute, Map<string, Map<string, Offers>>>> = {
     first: new Map(),
@@ -70,6 +71,11 @@ export class EndpointBook {
 
   constructor(services: Services) {
     this.#services = services
+    this.#paths = new LongPaths(() =>
+      services
+        .list()
+        .flatMap(({ endpoints }) => Object.values(endpoints).map((address) => address.replace(/^unix:/, ''))),
+    )
   }
 
   /**
@@ -126,7 +132,12 @@ export class EndpointBook {
 
   #refresh(offers: Offers, name: string, endpoint: string): void {
     const before = new Map(offers.list.map((offer) => [offer.key, offer]))
-    offers.list = this.choices(name, endpoint).map((offer) => before.get(offer.key) ?? offer)
+    offers.list = this.choices(name, endpoint).map((offer) => {
+      const known = before.get(offer.key)
+      if (known === undefined) return offer
+      known.target = offer.target
+      return known
+    })
     // Only now: looking may have brought the view up to date.
     offers.version = this.#services.version
   }

@@ -691,7 +691,8 @@ export class Bus implements AsyncDisposable {
         ),
       claim: (signal) => this.#claim(group, true, signal, false) as Promise<Claim>,
       watch: (signal) => this.claims.watch(group, { signal }),
-      others: (own) => this.services.list().filter(({ name, id }) => name === control && id !== own.id),
+      // The view may not have heard yet of a member that holds a socket.
+      others: (own) => this.services.scan().filter(({ name, id }) => name === control && id !== own.id),
       sockets: {
         claim: () => this.#claim(listenName(group), true, undefined, false) as Promise<Claim>,
         connect: () => this.connect(control, { codec: 'json', route: 'round-robin' }),

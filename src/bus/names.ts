@@ -1,5 +1,6 @@
 /** Names and patterns of services. This module checks that they are strings; the core checks the rest. */
 import { inspect } from 'node:util'
+import { failureOf } from '../closing.js'
 import { RingbellError, translated } from '../errors.js'
 import { binding } from '../native.js'
 
@@ -17,4 +18,9 @@ export function checkText(name: unknown, what = 'name'): asserts name is string 
 export function checkName(name: unknown): asserts name is string {
   checkText(name)
   translated(() => binding().checkName(name))
+}
+
+/** Whether a service can have this name. */
+export function isName(name: string): boolean {
+  return failureOf(() => checkName(name)) === undefined
 }

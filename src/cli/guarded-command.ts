@@ -4,9 +4,9 @@
  * command is ended.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { constants } from 'node:os'
 import { interruption } from './interruption.js'
+import { complain } from './paint.js'
 
 const PASSED_ON = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
 /** A terminal sends them to every process in its foreground, and so to the command itself. */
@@ -28,7 +28,7 @@ export async function runGuarded(
   lost?: Promise<Error>,
 ): Promise<number> {
   const child = spawn(command, args, { stdio: 'inherit', env: { ...process.env, ...environment } })
-  const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
+  const ended = exitOf(child)
   const restore = passSignals(child)
   let timer: NodeJS.Timeout | undefined
   let reason: Error | undefined
@@ -46,6 +46,20 @@ export async function runGuarded(
     clearTimeout(timer)
     restore()
   }
+}
+
+/**
+ * With what the command ends. Rejects only if it cannot be started: later errors say that a signal could not be sent (the command runs as
+ * another user, for example), and the command runs on.
+ */
+export function exitOf(child: ChildProcess): Promise<[code: number | null, signal: NodeJS.Signals | null]> {
+  return new Promise((resolve, reject) => {
+    child.once('exit', (code, signal) => resolve([code, signal]))
+    child.on('error', (error) => {
+      if (child.pid === undefined) reject(error)
+      else complain(error)
+    })
+  })
 }
 
 /** From now on signals are the command's business. The returned function undoes it. */

@@ -7,6 +7,7 @@ import type { Socket } from 'node:net'
 import type { buildConnector as Connectors, Dispatcher as Dispatching, Pool as Pools } from 'undici'
 import type { Target } from '../announce/address.js'
 import type { Offer } from '../announce/offers.js'
+import { isName } from '../bus/names.js'
 import { check, duration, LONGEST_MS, oneOf, type Rules, text } from '../check.js'
 import { debug } from '../diagnostics.js'
 import { closedError } from '../errors.js'
@@ -93,10 +94,10 @@ export class BusDispatcher extends Dispatcher {
     return this.#pool(offer, url, url.hostname, endpoint).dispatch(options, handler)
   }
 
-  /** A host with a dot is a service only if it is announced. */
+  /** A host with a dot is a service only if it is announced. Not every one could be: `example.org.` is no name of a service. */
   #isForeign({ hostname, port }: URL): boolean {
     if (port !== '' || !/^[\w.-]+$/.test(hostname)) return true
-    return hostname.includes('.') && this.#bus.endpoints(hostname).length === 0
+    return hostname.includes('.') && (!isName(hostname) || this.#bus.endpoints(hostname).length === 0)
   }
 
   /** Resolves when all requests that are under way have ended. */
@@ -124,9 +125,14 @@ export class BusDispatcher extends Dispatcher {
 
   async #end(how: (pool: Pools) => Promise<void>): Promise<void> {
     this.#closed = true
-    const pools = [...[...this.#ways.values()].map(({ pool }) => pool), ...this.#retired]
+    for (const { pool } of this.#ways.values()) this.#retired.add(pool)
     this.#ways.clear()
-    await Promise.all(pools.map(how))
+    // Each stays until it has ended, for a `destroy` that comes while a `close` waits.
+    const ending = [...this.#retired].map(async (pool) => {
+      await how(pool)
+      this.#retired.delete(pool)
+    })
+    await Promise.all(ending)
   }
 
   #pool(offer: Offer, { origin }: URL, name: string, endpoint: string): Pools {

@@ -21,6 +21,7 @@ import type { Service } from '../bus/service.js'
 import type { Connection } from '../channel/connection.js'
 import type { Server } from '../channel/server.js'
 import { closedAfter, inSteps } from '../closing.js'
+import { refuseInClusterWorker } from '../cluster-worker.js'
 import { channels, debug } from '../diagnostics.js'
 import { asRingbellError, closedError, type RingbellError } from '../errors.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
@@ -175,6 +176,7 @@ export class Member extends Membership implements AsyncDisposable {
    */
   async listen(server: NetServer, options: ListenOptions): Promise<SharedServer> {
     checkListen(server, options)
+    await refuseInClusterWorker(server)
     this.#assertOpen()
     const { accept, path } = options
     const socket = await this.sockets.take(options)

@@ -52,8 +52,12 @@ export interface ListenOptions {
   port?: number | undefined
   /** The address or name of a host; by default all addresses of this machine. */
   host?: string | undefined
-  /** The path of a Unix socket. A file that a dead process left there is replaced. */
+  /**
+   * The path of a Unix socket. One that dead members left there is replaced. It is bound as `listenUnix` binds: `.NAME.lock` stays beside it.
+   */
   path?: string | undefined
+  /** The mode of the file at `path`: who may connect. `0o600` by default: our own user. The member that opens the socket decides. */
+  mode?: number | undefined
   /** The number of a descriptor that listens already, such as 3 of a service that systemd has started with a socket unit. */
   fd?: number | undefined
   /** When it accepts connections: while its member is `'primary'` (default), or `'always'`, as all members then do. */
@@ -89,6 +93,7 @@ const LISTEN: Rules = {
   port: integer(0, 65_535),
   host: text(255),
   path: text(LONGEST_PATH),
+  mode: integer(0, 0o777),
   fd: integer(0, 2 ** 31 - 1),
   accept: oneOf('primary', 'always'),
 }
@@ -100,10 +105,11 @@ export function checkJoin(options: object): void {
 export function checkListen(server: unknown, options: ListenOptions): void {
   if (!(server instanceof Server)) throw invalid('server', server, 'must be a net.Server, such as that of node:http')
   check(options, LISTEN)
-  const { port, host, path, fd } = options
+  const { port, host, path, mode, fd } = options
   if ([port, path, fd].filter((one) => one !== undefined).length !== 1)
     throw invalid('port', port, 'or path or fd must be given, and only one of them')
   if (port === undefined && host !== undefined) throw invalid('host', host, 'belongs to a port')
+  if (path === undefined && mode !== undefined) throw invalid('mode', mode, 'belongs to a path')
   if (server.listening) throw invalid('server', server, 'must not listen yet')
 }
 

@@ -13,6 +13,9 @@ import type { NativeListener } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { Condition } from '../wait/condition.js'
 
+/** Listening again sets it again. Connections wait in the queue while nobody accepts. */
+const BACKLOG = 4096
+
 /** @internal What a member passes to the constructor. */
 export interface SharedServerParts {
   readonly server: Server
@@ -98,7 +101,7 @@ export class SharedServer implements AsyncDisposable {
     const fd = translated(() => this.#socket.duplicate())
     this.#accepting = true
     // The descriptor is the server's from now on. What fails is an `error` event of it, as with any other `listen`.
-    this.#server.listen({ fd, exclusive: true })
+    this.#server.listen({ fd }, BACKLOG)
   }
 
   #stop(): void {

@@ -6,14 +6,14 @@
  * Nothing is accepted here: see shared-server.ts. A socket is given to our own user and to root alone.
  */
 import { lookup } from 'node:dns/promises'
-import { closeSync, unlinkSync } from 'node:fs'
-import { connect } from 'node:net'
+import { closeSync } from 'node:fs'
 import { constants } from 'node:os'
+import { resolve } from 'node:path'
 import type { Claim } from '../bus/claim.js'
 import type { Service } from '../bus/service.js'
 import type { Client } from '../channel/client.js'
 import type { Connection } from '../channel/connection.js'
-import { closedAfter, failureOf, inSteps } from '../closing.js'
+import { closedAfter, inSteps } from '../closing.js'
 import { closedError, RingbellError, translated } from '../errors.js'
 import { invalid } from '../invalid.js'
 import { binding, type NativeListener } from '../native.js'
@@ -23,6 +23,8 @@ export interface SocketAddress {
   readonly port?: number | undefined
   readonly host?: string | undefined
   readonly path?: string | undefined
+  /** Of the file at `path`. */
+  readonly mode?: number | undefined
   /** A descriptor of this process that listens already. */
   readonly fd?: number | undefined
 }
@@ -41,6 +43,8 @@ export interface SocketsHost {
 
 /** Milliseconds that a member has to hand a socket over. */
 const PATIENCE = 2000
+/** Our own user alone may connect. */
+const MODE = 0o600
 
 /** The address as members name it to each other. */
 export function nameOf({ port, host = '*', path, fd }: SocketAddress): string {
@@ -151,10 +155,11 @@ async function received(client: Client<object, object>, { id }: Service, address
   }
 }
 
-async function opened({ port = 0, host, path, fd }: SocketAddress): Promise<NativeListener> {
+async function opened({ port = 0, host, path, mode = MODE, fd }: SocketAddress): Promise<NativeListener> {
   const { NativeListener } = binding()
   if (fd !== undefined) return translated(() => NativeListener.copyOf(fd))
-  if (path !== undefined) return openedAt(path)
+  // A socket that dead members left is replaced.
+  if (path !== undefined) return translated(() => NativeListener.unix(resolve(path), mode))
   if (host !== undefined) {
     const { address } = await lookup(host)
     return translated(() => NativeListener.tcp(address, port))
@@ -166,32 +171,6 @@ async function opened({ port = 0, host, path, fd }: SocketAddress): Promise<Nati
     if (!isErrno(error, 'EAFNOSUPPORT') && !isErrno(error, 'EADDRNOTAVAIL')) throw error
     return translated(() => NativeListener.tcp('0.0.0.0', port))
   }
-}
-
-/** Nobody removes the file of a process that was killed. */
-async function openedAt(path: string): Promise<NativeListener> {
-  const { NativeListener } = binding()
-  try {
-    return translated(() => NativeListener.unix(path))
-  } catch (error) {
-    if (!isErrno(error, 'EADDRINUSE') || !(await isAbandoned(path))) throw error
-    const failure = failureOf(() => unlinkSync(path))
-    if (failure !== undefined) throw error
-    return translated(() => NativeListener.unix(path))
-  }
-}
-
-/** Whether this is a socket on which nobody listens. */
-function isAbandoned(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path)
-    const answer = (abandoned: boolean): void => {
-      socket.destroy()
-      resolve(abandoned)
-    }
-    socket.once('connect', () => answer(false))
-    socket.once('error', ({ code }: NodeJS.ErrnoException) => answer(code === 'ECONNREFUSED'))
-  })
 }
 
 function isErrno(error: unknown, name: keyof typeof constants.errno): boolean {

@@ -44,6 +44,8 @@ pub struct SocketFile {
     place: Place,
     stat: FileStat,
     home: Home,
+    /// Others hold the socket, too.
+    stays: bool,
     // Dropped after the file is removed.
     _lock: ForkGuarded,
 }
@@ -75,7 +77,10 @@ pub fn listen(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile)> {
     let place = Place::open(path)?;
     let lock = place.lock()?;
     let (socket, stat) = place.bind(Mode::from_bits_truncate(mode as _))?;
-    Ok((UnixListener::from(socket), SocketFile { place, stat, home: Home::here(), _lock: lock }))
+    Ok((
+        UnixListener::from(socket),
+        SocketFile { place, stat, home: Home::here(), stays: false, _lock: lock },
+    ))
 }
 
 /// Listens by an abstract name, which is in no directory and has no mode: any process of this network namespace can connect.
@@ -163,10 +168,18 @@ pub fn keep(inherited: impl AsFd) -> Result<()> {
         .map_err(|errno| Error::os("fcntl", errno, "an inherited descriptor is not open"))
 }
 
+impl SocketFile {
+    /// Leaves the file where it is, for a socket that other processes hold as well. Another process can listen there once
+    /// nobody answers.
+    pub(crate) fn leave(mut self) {
+        self.stays = true;
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // A forked child has neither the lock nor the right to remove its parent's file.
-        if self.home.is_foreign() {
+        if self.stays || self.home.is_foreign() {
             return;
         }
         let Place { directory, name, .. } = &self.place;
@@ -219,7 +232,7 @@ impl Place {
         let name = self.beside(".lock");
         let failed = |syscall, errno| match errno {
             Errno::ELOOP | Errno::EISDIR | Errno::ENXIO => self.refused(&name, "no regular file"),
-            Errno::EACCES | Errno::EPERM => self.of_another_user(&name),
+            Errno::EACCES | Errno::EPERM => self.not_allowed(&name),
             errno => Error::os(syscall, errno, format!("cannot open the lock file {}", self.shown(&name))),
         };
         for _ in 0..TRIES {
@@ -314,7 +327,8 @@ impl Place {
                 Ok(()) => return Ok(()),
                 Err(Errno::EEXIST) => {}
                 // The sticky bit keeps a user from the files of others.
-                Err(Errno::EPERM | Errno::EACCES) => return Err(self.of_another_user(name)),
+                Err(Errno::EPERM) => return Err(self.of_another_user(name)),
+                Err(Errno::EACCES) => return Err(self.not_allowed(name)),
                 Err(errno) => {
                     return Err(Error::os(syscall, errno, format!("cannot listen on {}", self.shown(name))));
                 }
@@ -356,6 +370,16 @@ impl Place {
         let shown = self.shown(name);
         Error::NoPermission {
             what: format!("{shown} belongs to another user; let that user remove it, or choose another path"),
+        }
+    }
+
+    /// The directory may refuse us, or the file.
+    fn not_allowed(&self, name: &OsStr) -> Error {
+        let (shown, directory) = (self.shown(name), self.directory_path.display());
+        Error::NoPermission {
+            what: format!(
+                "{shown} cannot be made or opened; this user must be allowed to write to {directory} and to that file"
+            ),
         }
     }
 

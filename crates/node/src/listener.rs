@@ -42,10 +42,10 @@ impl NativeListener {
         })
     }
 
-    /// Listens on a Unix socket.
+    /// Listens on a Unix socket, whose file has this mode.
     #[napi(factory)]
-    pub fn unix(env: Env, path: String) -> napi::Result<Self> {
-        cold(env, || wrap(env, Listener::unix(Path::new(&path))?))
+    pub fn unix(env: Env, path: String, mode: u32) -> napi::Result<Self> {
+        cold(env, || wrap(env, Listener::unix(Path::new(&path), mode)?))
     }
 
     /// A duplicate of a socket that listens.

@@ -6,7 +6,10 @@ import { once } from 'node:events'
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
-import { type Announced, type Bus, canConnect, RingbellError } from '../../index.js'
+import { checkResolve } from '../../announce/resolve-options.js'
+import { checkName } from '../../bus/names.js'
+import { checkAnnounce } from '../../bus/options.js'
+import { type Announced, type AnnounceOptions, type Bus, canConnect, RingbellError } from '../../index.js'
 import { CommandError, invalidArgument } from '../exit-codes.js'
 import { duration, DURATIONS, parseDuration } from '../figures.js'
 import { runGuarded } from '../guarded-command.js'
@@ -62,9 +65,10 @@ export function announce(): Command {
     'ringbell announce api --unix ./api.sock -- node api.js',
     'ringbell announce api --port 8080 --health 5s -- ./api',
   ]).action((name: string, words: string[], options: AnnounceCommandOptions, self: Command) =>
-    runSession(self, 'make', (session) =>
-      words.length === 0 ? whileHere(session, name, options) : whileItRuns(session, name, words, options),
-    ),
+    runSession(self, 'make', (session) => {
+      checkFirst(name, options)
+      return words.length === 0 ? whileHere(session, name, options) : whileItRuns(session, name, words, options)
+    }),
   )
 }
 
@@ -84,6 +88,22 @@ function addressOf({ unix, port, url }: AnnounceCommandOptions): string {
   )
 }
 
+/** What is wrong is told before the program runs, and not when it accepts connections. */
+function checkFirst(name: string, options: AnnounceCommandOptions): void {
+  checkName(name)
+  checkResolve(options.endpoint, {})
+  checkAnnounce(announcementOf(options))
+}
+
+function announcementOf(options: AnnounceCommandOptions): AnnounceOptions {
+  const { endpoint, tags, health } = options
+  return {
+    endpoints: { [endpoint]: addressOf(options) },
+    tags,
+    health: health === undefined ? undefined : { interval: health },
+  }
+}
+
 async function whileHere({ bus, out, signal }: Session, name: string, options: AnnounceCommandOptions): Promise<void> {
   const announced = await whenReady(bus, name, options, signal)
   out.note(`${name}: announced on ${placeOf(bus)}, Ctrl-C ends`)
@@ -95,15 +115,17 @@ async function whileHere({ bus, out, signal }: Session, name: string, options: A
 }
 
 async function whileItRuns(
-  { bus, out }: Session,
+  { bus, out, signal }: Session,
   name: string,
   words: readonly string[],
   options: AnnounceCommandOptions,
 ): Promise<number> {
   const address = addressOf(options)
   // What answers now is another program, and the command could not listen there.
-  if (options.test && (await canConnect(address)))
+  if (options.test && (await canConnect(address, { signal })))
     throw new CommandError('ERR_RINGBELL_REFUSED', `Another program listens on ${address} already; end it first`)
+  // From here on signals are the command's.
+  signal.throwIfAborted()
   const ended = new AbortController()
   const announcing = whenReady(bus, name, options, ended.signal)
   announcing.then(
@@ -132,7 +154,7 @@ async function whenReady(
   options: AnnounceCommandOptions,
   signal: AbortSignal,
 ): Promise<Announced> {
-  const { endpoint, tags, health, test, timeout = Infinity } = options
+  const { test, timeout = Infinity } = options
   const address = addressOf(options)
   const end = performance.now() + timeout
   while (test && !(await canConnect(address, { signal }))) {
@@ -144,9 +166,5 @@ async function whenReady(
     await sleep(TEST_MS, undefined, { signal })
   }
   signal.throwIfAborted()
-  return bus.announce(name, {
-    endpoints: { [endpoint]: address },
-    tags,
-    health: health === undefined ? undefined : { interval: health },
-  })
+  return bus.announce(name, announcementOf(options))
 }

@@ -55,12 +55,12 @@ async function print(
   }
   const end = began + (timeout ?? 0)
   let found = look()
-  while (found.length === 0 && performance.now() < end) {
-    await sleep(LOOK_MS, undefined, { signal })
+  while (found.length === 0) {
+    // After the last look it fails, and says why there is none. If one has come meanwhile, it is there at the next look.
+    if (performance.now() >= end) bus.resolve(name, endpoint)
+    else await sleep(LOOK_MS, undefined, { signal })
     found = look()
   }
-  // It fails, and says why there is none.
-  if (found.length === 0) bus.resolve(name, endpoint)
   for (const one of found) await (out.json ? out.value(described(one)) : out.line(text(reached(one)) ?? one.address))
 }
 

@@ -5,13 +5,13 @@
 
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::error::{Error, Result};
+use crate::listen;
 
 /// A socket that listens.
 ///
@@ -44,13 +44,14 @@ impl Listener {
         Ok(Listener { socket: socket.into(), port: Some(port) })
     }
 
-    /// Listens on a Unix socket.
+    /// Listens on a Unix socket, as [`listen::listen`] does. The file stays when this process ends, because others may hold the socket;
+    /// the next one to listen there replaces it once nobody does.
     ///
     /// # Errors
-    /// As `tcp`; an existing file is never replaced (EADDRINUSE).
-    pub fn unix(path: &Path) -> Result<Listener> {
-        let socket = UnixListener::bind(path)
-            .map_err(|error| failed("bind", &error, format!("cannot listen on {}", path.display())))?;
+    /// As [`listen::listen`].
+    pub fn unix(path: &Path, mode: u32) -> Result<Listener> {
+        let (socket, file) = listen::listen(path, mode)?;
+        file.leave();
         Ok(Listener { socket: socket.into(), port: None })
     }
 
@@ -104,7 +105,7 @@ fn failed(syscall: &'static str, error: &std::io::Error, hint: String) -> Error 
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
 
@@ -112,14 +113,17 @@ mod tests {
     fn what_was_not_accepted_is_not_lost_with_the_process_that_listened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
-        let listener = Listener::unix(&path).unwrap();
+        let listener = Listener::unix(&path, 0o600).unwrap();
         let successor = Listener::copy_of(&listener).unwrap();
         let _waiting = UnixStream::connect(&path).unwrap();
         drop(listener);
         assert!(UnixListener::from(successor.duplicate().unwrap()).accept().is_ok());
         assert_eq!(successor.port(), None);
-        let taken = Listener::unix(&path).unwrap_err();
+        let taken = Listener::unix(&path, 0o600).unwrap_err();
         assert_eq!((taken.code(), taken.errno()), ("ERR_RINGBELL_SYSTEM", Some(libc::EADDRINUSE)));
+        drop(successor);
+        assert!(path.exists());
+        Listener::unix(&path, 0o600).unwrap();
     }
 
     #[test]
