@@ -8,7 +8,7 @@
 import { createRequire } from 'node:module'
 import type * as Api from '@opentelemetry/api'
 import { missingPackage } from '../missing-package.js'
-import { type MessageHeaders, MOST_HEADER_BYTES } from '../headers.js'
+import { type MessageHeaders, MOST_HEADER_BYTES, MOST_HEADERS } from '../headers.js'
 import { setTracer, type Tracer } from '../tracer.js'
 
 /** Something with headers: a message of a topic, the context of a handler, an envelope. */
@@ -73,12 +73,14 @@ function inject(headers: MessageHeaders | undefined): MessageHeaders | undefined
   if (written.length === 0) return headers
   const all: Record<string, string | undefined> = { ...headers }
   let left = MOST_HEADER_BYTES
+  let places = MOST_HEADERS - Object.keys(all).length
   for (const [name, value] of Object.entries(all)) left -= sizeOf(name, String(value))
   for (const [name, value] of written) {
     const size = sizeOf(name, value)
-    if (all[name] !== undefined || size > left) continue
+    if (all[name] !== undefined || size > left || places <= 0) continue
     all[name] = value
     left -= size
+    places--
   }
   return all
 }
