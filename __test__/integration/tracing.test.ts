@@ -123,6 +123,9 @@ test.serial('headers of the user come first, and what finds no room is left out'
   t.deepEqual(Object.keys((await subscriber.receive()).headers), ['large', 'traceparent'])
   send({ large: 'x'.repeat(8192 - 4 - 'large'.length) })
   t.deepEqual(Object.keys((await subscriber.receive()).headers), ['large'])
+  const many = Object.fromEntries(Array.from({ length: 64 }, (_, n) => [`h${n}`, '']))
+  send(many)
+  t.deepEqual({ ...(await subscriber.receive()).headers }, many)
 })
 
 test.serial('what the tracer adds makes no message fail: not by size, by count or by name', async (t) => {

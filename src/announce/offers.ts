@@ -1,8 +1,9 @@
 /**
  * Where the endpoints of a name are, and which one comes next. An answer from the cache takes no system call: what was computed counts as
- * long as the view of the bus has not changed. Endpoints whose record says that their health check fails are not chosen.
+ * long as the view of the bus has not changed. Endpoints whose record says that their health check fails are not chosen; those of
+ * other machines are chosen only while this bus has none.
  */
-import type { Service } from '../bus/service.js'
+import { nearestFirst, type Origin, type Service } from '../bus/service.js'
 import type { Services } from '../bus/services.js'
 import { type Choice, type Route, Routing } from '../channel/routing.js'
 import { RingbellError } from '../errors.js'
@@ -38,10 +39,13 @@ export class Offer implements Choice {
   readonly key: string
   /** As of the last look. */
   target: Target
+  /** Where its instance is; absent: on this bus. */
+  readonly origin: Origin | undefined
 
-  constructor(key: string, target: Target) {
+  constructor(key: string, target: Target, origin: Origin | undefined) {
     this.key = key
     this.target = target
+    this.origin = origin
   }
 }
 
@@ -97,16 +101,18 @@ export class EndpointBook {
     throw this.#nothing(name, endpoint)
   }
 
-  /** All that can be chosen now, in the order in which they came. */
+  /** All that can be chosen now: those of this bus first, each in the order in which they came. */
   choices(name: string, endpoint: string): Offer[] {
     return this.list(name, endpoint).flatMap(({ service, address, target, healthy }) =>
-      target === undefined || !healthy ? [] : [new Offer(`${service.id} ${endpoint} ${address}`, target)],
+      target === undefined || !healthy
+        ? []
+        : [new Offer(`${service.id} ${endpoint} ${address}`, target, service.origin)],
     )
   }
 
-  /** Every endpoint of this name, also those that are not chosen. */
+  /** Every endpoint of this name, also those that are not chosen, in the same order. */
   list(name: string, endpoint?: string): Endpoint[] {
-    return this.#services.named(name).flatMap((service) =>
+    return nearestFirst(this.#services.named(name)).flatMap((service) =>
       Object.entries(service.endpoints).flatMap(([key, address]) => {
         if (endpoint !== undefined && key !== endpoint) return []
         const target = this.#targetOf(address)
@@ -132,7 +138,10 @@ export class EndpointBook {
 
   #refresh(offers: Offers, name: string, endpoint: string): void {
     const before = new Map(offers.list.map((offer) => [offer.key, offer]))
-    offers.list = this.choices(name, endpoint).map((offer) => {
+    const choices = this.choices(name, endpoint)
+    // Those of other machines come last.
+    const far = choices.findIndex(({ origin }) => origin !== undefined)
+    offers.list = (far > 0 ? choices.slice(0, far) : choices).map((offer) => {
       const known = before.get(offer.key)
       if (known === undefined) return offer
       known.target = offer.target

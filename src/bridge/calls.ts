@@ -9,11 +9,13 @@ import { PassedOn, undelivered } from '../channel/passed-on.js'
 import { NOT_REACHED, TERM_OVER } from '../channel/wire.js'
 import { EMPTY } from '../codec/bytes.js'
 import { RingbellError } from '../errors.js'
+import type { MessageHeaders } from '../headers.js'
 import { Condition } from '../wait/condition.js'
 import { Fifo } from '../wait/fifo.js'
-import { HEAD_BYTES, ID_BYTES, NOTHING, type Packet, packet, PACKET, STREAMED } from './wire.js'
+import { blockOf, type Counting, flagOf, headedOf } from './headed.js'
+import { HEAD_BYTES, HEADED, ID_BYTES, NOTHING, type Packet, packet, PACKET, STREAMED } from './wire.js'
 
-export interface CallsHost {
+export interface CallsHost extends Counting {
   /** This bridge. */
   readonly id: Buffer
   largest(): number
@@ -22,20 +24,19 @@ export interface CallsHost {
   ask(to: string, packed: Buffer, call: number): void
   made(): void
   oversized(what: string, bytes: number): void
-  wrong(): void
 }
 
 /** A call without an answer. */
 interface Pending {
   /** The bus that answers it. */
   readonly to: string
-  reply(value: Uint8Array | undefined): void
+  reply(value: Answer, headers: MessageHeaders | undefined): void
   chunk(value: Uint8Array): void
   end(): void
   fail(error: unknown): void
 }
 
-type Context = Pick<CallContext<unknown>, 'signal' | 'streamed' | 'timeout'>
+type Context = Pick<CallContext<unknown>, 'headers' | 'replyHeaders' | 'signal' | 'streamed' | 'timeout'>
 /** `undefined`: the handler returned nothing. */
 type Answer = Uint8Array | undefined
 
@@ -58,7 +59,7 @@ export class Calls {
   /** Calls the server with this id on another bus, for a caller of this one. */
   call(to: string, id: string, request: Uint8Array, context: Context): Promise<Answer> | AsyncIterable<Uint8Array> {
     const number = this.#send(to, id, request, context)
-    return context.streamed ? this.#stream(number, to, context.signal) : this.#reply(number, to, context.signal)
+    return context.streamed ? this.#stream(number, to, context.signal) : this.#reply(number, to, context)
   }
 
   /** An answer. */
@@ -72,7 +73,7 @@ export class Calls {
         return pending.chunk(packet.body)
       case PACKET.reply:
         this.#pending.delete(packet.a)
-        return pending.reply((packet.flags & NOTHING) === 0 ? packet.body : undefined)
+        return this.#replied(pending, packet)
       case PACKET.end:
         this.#pending.delete(packet.a)
         return pending.end()
@@ -98,34 +99,47 @@ export class Calls {
     }
   }
 
-  #send(to: string, id: string, request: Uint8Array, { streamed, timeout = 0 }: Context): number {
+  #replied(pending: Pending, { flags, body }: Packet): void {
+    const reply = headedOf((flags & HEADED) !== 0, body, this.#host)
+    if (reply === undefined) pending.fail(undelivered(true, 'the reply makes no sense.'))
+    else pending.reply((flags & NOTHING) === 0 ? reply.data : undefined, reply.headers)
+  }
+
+  #send(to: string, id: string, request: Uint8Array, { headers, streamed, timeout = 0 }: Context): number {
     const host = this.#host
     if (!host.connected()) throw undelivered(false, 'the bridge is not connected to NATS.')
-    const bytes = ID_BYTES + request.byteLength
-    const most = host.largest() - HEAD_BYTES - ID_BYTES
+    const block = blockOf(headers, host)
+    const before = ID_BYTES + block.byteLength
+    const most = host.largest() - HEAD_BYTES - before
     if (request.byteLength > most) {
       host.oversized('request', request.byteLength)
       throw new PassedOn(0, encodeRefusal(tooLarge('request', request.byteLength, most)))
     }
     do this.#last = this.#last === HIGHEST ? 1 : this.#last + 1
     while (this.#pending.has(this.#last))
-    const packed = packet(PACKET.call, host.id, bytes, this.#last, timeout, streamed ? STREAMED : 0)
+    const flags = (streamed ? STREAMED : 0) | flagOf(block)
+    const packed = packet(PACKET.call, host.id, before + request.byteLength, this.#last, timeout, flags)
     packed.write(id, HEAD_BYTES, 'hex')
-    packed.set(request, HEAD_BYTES + ID_BYTES)
+    packed.set(block, HEAD_BYTES + ID_BYTES)
+    packed.set(request, HEAD_BYTES + before)
     host.made()
     host.ask(to, packed, this.#last)
     return this.#last
   }
 
-  #reply(number: number, to: string, signal: AbortSignal): Promise<Answer> {
+  #reply(number: number, to: string, context: Context): Promise<Answer> {
     return new Promise((resolve, reject) => {
+      const reply = (value: Answer, headers: MessageHeaders | undefined): void => {
+        context.replyHeaders = headers
+        resolve(value)
+      }
       const giveUp = (why: string): void => {
         if (this.#cancel(number, to)) reject(undelivered(true, why))
       }
       const chunk = (): void => giveUp('the other bridge answered with a stream.')
       const end = (): void => reject(undelivered(true, 'the other bridge answered without a value.'))
-      this.#pending.set(number, { to, reply: resolve, fail: reject, chunk, end })
-      signal.addEventListener('abort', () => giveUp('the caller has given up.'))
+      this.#pending.set(number, { to, reply, fail: reject, chunk, end })
+      context.signal.addEventListener('abort', () => giveUp('the caller has given up.'))
     })
   }
 

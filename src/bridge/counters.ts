@@ -14,7 +14,7 @@ export interface BridgeCounters {
   made: number
   /** Calls from other machines to servers on this bus. */
   served: number
-  /** Packets that make no sense, and were dropped. */
+  /** Packets and headers that make no sense, and were dropped. */
   wrong: number
 }
 

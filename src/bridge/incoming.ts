@@ -6,7 +6,8 @@
  * If a packet is missing, the stream is asked for again from the last message that came.
  */
 import type { AttachedSubscriber, Publisher } from '../index.js'
-import { type Entry, LENGTH_BYTES, type Packet, SEQUENCE_BYTES, type Wish } from './wire.js'
+import { type Headed, headedOf } from './headed.js'
+import { type Entry, isMarkedAt, LENGTH_BYTES, lengthAt, type Packet, SEQUENCE_BYTES, type Wish } from './wire.js'
 
 export interface IncomingHost {
   /** A number that no stream of this bridge has had. */
@@ -121,7 +122,7 @@ export class Incoming {
     if (this.#last >= 0 && first > this.#last + 1) this.#host.missed(first - this.#last - 1)
     this.#last = first - 1
     for (let at = SEQUENCE_BYTES; at + LENGTH_BYTES <= body.byteLength; this.#last++)
-      at += LENGTH_BYTES + body.readUInt32LE(at)
+      at += LENGTH_BYTES + lengthAt(body, at)
   }
 
   async #write(): Promise<void> {
@@ -131,12 +132,16 @@ export class Incoming {
         const { a: stream, b: number, body } = packet
         for (let at = SEQUENCE_BYTES; at + LENGTH_BYTES <= body.byteLength;) {
           const from = at + LENGTH_BYTES
-          at = from + body.readUInt32LE(at)
+          const marked = isMarkedAt(body, at)
+          at = from + lengthAt(body, at)
           if (at > body.byteLength) {
             this.#host.wrong()
             break
           }
-          if (!this.#send(body.subarray(from, at))) await this.#publisher.write(body.subarray(from, at))
+          const message = headedOf(marked, body.subarray(from, at), this.#host)
+          if (message === undefined) continue
+          const { data, headers } = message
+          if (!this.#send(message)) await this.#publisher.write(data, headers && { headers })
           this.#host.received(1)
         }
         if (stream === this.#stream) this.#wrote(number, body.byteLength)
@@ -149,12 +154,12 @@ export class Incoming {
   }
 
   /** `false`: it must wait for room. */
-  #send(message: Uint8Array): boolean {
+  #send({ data, headers, size }: Headed): boolean {
     const publisher = this.#publisher
     const waits = this.#entry.topic?.overflow === 'block'
-    if (message.byteLength <= publisher.maxMessage) return publisher.send(message) || !waits
+    if (size <= publisher.maxMessage) return publisher.send(data, headers && { headers }) || !waits
     if (waits) return false
-    this.#host.oversized(this.#entry.name, message.byteLength)
+    this.#host.oversized(this.#entry.name, size)
     return true
   }
 

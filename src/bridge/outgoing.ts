@@ -9,9 +9,10 @@
 import { Buffer } from 'node:buffer'
 import type { Batch, Subscriber } from '../index.js'
 import { Condition } from '../wait/condition.js'
-import { HEAD_BYTES, LENGTH_BYTES, packet, PACKET, renumber, SEQUENCE_BYTES, type Wish } from './wire.js'
+import { blockOf, type Counting } from './headed.js'
+import { HEAD_BYTES, LENGTH_BYTES, packet, PACKET, renumber, SEQUENCE_BYTES, type Wish, writeLength } from './wire.js'
 
-export interface OutgoingHost {
+export interface OutgoingHost extends Counting {
   /** This bridge. */
   readonly id: Buffer
   /** The most bytes of a packet. */
@@ -135,16 +136,19 @@ export class Outgoing {
   #pack(batch: Batch, from: number): number {
     const most = Math.min(this.#host.largest(), FULL) - HEAD_BYTES
     const first = batch.sequence(from)
+    const blocks: Uint8Array[] = []
     let size = SEQUENCE_BYTES
     let to = from
     for (; to < batch.length; to++) {
-      const bytes = LENGTH_BYTES + batch.byteLength(to)
+      const block = blockOf(batch.headers(to), this.#host)
+      const bytes = LENGTH_BYTES + block.byteLength + batch.byteLength(to)
       if (to > from && (size + bytes > most || batch.sequence(to) !== first + to - from)) break
+      blocks.push(block)
       size += bytes
     }
     // One message alone may be larger.
     if (HEAD_BYTES + size > this.#host.largest()) {
-      this.#host.oversized(batch.service, batch.byteLength(from))
+      this.#host.oversized(batch.service, size)
       return to
     }
     const packed = packet(PACKET.data, this.#host.id, size)
@@ -155,9 +159,13 @@ export class Outgoing {
     for (let i = from; i < to; i++) {
       const offset = batch.offset(i)
       const length = batch.byteLength(i)
-      packed.writeUInt32LE(length, at)
-      source.copy(packed, at + LENGTH_BYTES, offset, offset + length)
-      at += LENGTH_BYTES + length
+      const block = blocks[i - from] as Uint8Array
+      writeLength(packed, block.byteLength + length, block.byteLength > 0, at)
+      at += LENGTH_BYTES
+      if (block.byteLength > 0) packed.set(block, at)
+      at += block.byteLength
+      source.copy(packed, at, offset, offset + length)
+      at += length
     }
     this.#last = first + to - from - 1
     this.#host.sent(to - from)

@@ -8,11 +8,13 @@ import { encodeRefusal } from '../channel/remote-error.js'
 import { PassedOn, passedOn, undelivered } from '../channel/passed-on.js'
 import { debug } from '../diagnostics.js'
 import { EMPTY } from '../codec/bytes.js'
+import { type MessageHeaders, NO_HEADERS } from '../headers.js'
 import { Condition } from '../wait/condition.js'
 import { tooLarge } from './calls.js'
-import { HEAD_BYTES, ID_BYTES, NOTHING, type Packet, PACKET, packet, STREAMED, withBody } from './wire.js'
+import { blockOf, type Counting, flagOf, headedOf } from './headed.js'
+import { HEAD_BYTES, HEADED, ID_BYTES, NOTHING, type Packet, PACKET, packet, STREAMED, withBody } from './wire.js'
 
-export interface ServingHost {
+export interface ServingHost extends Counting {
   /** This bridge. */
   readonly id: Buffer
   largest(): number
@@ -116,17 +118,20 @@ export class Serving {
   async #handle(service: Service, { from, a: number, b: timeout, flags, body }: Packet, task: Task): Promise<void> {
     const { abort } = task
     const { signal } = abort
-    const request = body.subarray(ID_BYTES)
+    const headed = headedOf((flags & HEADED) !== 0, body.subarray(ID_BYTES), this.#host)
+    if (headed === undefined) throw undelivered(false, 'the request makes no sense.')
+    const { data: request, headers } = headed
     const client = await this.#client(service)
     if ((flags & STREAMED) === 0) {
-      const reply = await client.call(request, { signal, timeout, instance: service.id })
-      return this.#answer(PACKET.reply, from, number, reply ?? EMPTY, reply === undefined ? NOTHING : 0)
+      const reply = await client.exchange(request, { signal, timeout, instance: service.id, headers })
+      const nothing = reply.value === undefined ? NOTHING : 0
+      return this.#answer(PACKET.reply, from, number, reply.value ?? EMPTY, reply.headers, nothing)
     }
-    for await (const chunk of client.stream(request, { signal, instance: service.id })) {
+    for await (const chunk of client.stream(request, { signal, instance: service.id, headers })) {
       if (task.credit <= 0) await task.more.wait()
       if (signal.aborted) return
       task.credit--
-      this.#answer(PACKET.chunk, from, number, chunk ?? EMPTY)
+      this.#answer(PACKET.chunk, from, number, chunk ?? EMPTY, NO_HEADERS)
     }
     this.#host.send(from, packet(PACKET.end, this.#host.id, 0, number))
   }
@@ -148,13 +153,18 @@ export class Serving {
     return client
   }
 
-  #answer(type: number, to: string, number: number, data: Uint8Array, flags = 0): void {
-    const most = this.#host.largest() - HEAD_BYTES
+  #answer(type: number, to: string, number: number, data: Uint8Array, headers: MessageHeaders, flags = 0): void {
+    const block = blockOf(headers, this.#host)
+    const most = this.#host.largest() - HEAD_BYTES - block.byteLength
     if (data.byteLength > most) {
       this.#host.oversized('reply', data.byteLength)
       throw new PassedOn(0, encodeRefusal(tooLarge('reply', data.byteLength, most)))
     }
-    this.#host.send(to, withBody(type, this.#host.id, data, number, 0, flags))
+    const bytes = block.byteLength + data.byteLength
+    const packed = packet(type, this.#host.id, bytes, number, 0, flags | flagOf(block))
+    packed.set(block, HEAD_BYTES)
+    packed.set(data, HEAD_BYTES + block.byteLength)
+    this.#host.send(to, packed)
   }
 
   #fail(to: string, number: number, { flags, data }: PassedOn): void {

@@ -1,10 +1,11 @@
 /** The messages that leave this bus: for each other bus, the streams that it wants. */
 import type { Buffer } from 'node:buffer'
 import type { Bus, Service } from '../index.js'
+import type { Counting } from './headed.js'
 import { broken, Outgoing } from './outgoing.js'
 import type { Wish } from './wire.js'
 
-export interface StreamsHost {
+export interface StreamsHost extends Counting {
   /** This bridge. */
   readonly id: Buffer
   largest(): number
@@ -104,6 +105,7 @@ export class Streams {
         send: (packed) => host.send(from, packed),
         sent: (messages) => host.sent(messages),
         oversized: (topic, bytes) => host.oversized(`message of ${topic}`, bytes),
+        wrong: () => host.wrong(),
         finished: () => host.quiet(),
         failed: (error) => {
           host.failed(error)

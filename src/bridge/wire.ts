@@ -4,7 +4,7 @@
  *
  * Anybody who may publish on these subjects can send anything, so every read is checked, and a wrong packet is dropped and counted.
  *
- * Headers of messages and calls (a small map of strings) have their place at the beginning of the body, behind a bit in `flags`.
+ * A message, call or reply with headers is marked, and begins with them (headed.ts): a call after the id of the instance.
  */
 import { Buffer } from 'node:buffer'
 
@@ -19,7 +19,7 @@ export const PACKET = {
   list: 4,
   /** All streams that the sender wants of the receiver. Body: `Wish[]`. It is repeated, so that a lost one does no harm. */
   want: 5,
-  /** Messages. `a`: the stream; `b`: the number of this packet, from 1. Body: sequence of the first message, then length and bytes of each. */
+  /** Messages. `a`: the stream; `b`: the number of this packet, from 1. Body: sequence of the first message, then length, mark and bytes of each. */
   data: 6,
   /** Messages up to packet `b` of stream `a` are written. */
   taken: 7,
@@ -40,6 +40,8 @@ export const PACKET = {
 export const STREAMED = 1
 /** Flag of a reply: the handler returned nothing. */
 export const NOTHING = 1
+/** Flag of a call and of a reply: it begins with its headers. */
+export const HEADED = 2
 
 /** Who lives, and for how long without another beat. */
 export interface Beat {
@@ -101,6 +103,8 @@ export const ID_BYTES = 16
 /** Before the first message: its sequence. Before each message: its length. */
 export const SEQUENCE_BYTES = 8
 export const LENGTH_BYTES = 4
+/** The mark of a message that begins with its headers; the other bits are its length, headers included. */
+const MARK = 0x8000_0000
 
 /** A packet of this many bytes of body, which the caller fills from `HEAD_BYTES` on. */
 export function packet(type: number, from: Buffer, bytes: number, a = 0, b = 0, flags = 0): Buffer {
@@ -141,6 +145,19 @@ export function unpack(data: Uint8Array): Packet | undefined {
     b: bytes.readUInt32LE(B_AT),
     body: bytes.subarray(HEAD_BYTES),
   }
+}
+
+export function writeLength(packed: Buffer, length: number, marked: boolean, at: number): void {
+  packed.writeUInt32LE(marked ? length + MARK : length, at)
+}
+
+/** The length of the message that begins here. */
+export function lengthAt(body: Buffer, at: number): number {
+  return body.readUInt32LE(at) % MARK
+}
+
+export function isMarkedAt(body: Buffer, at: number): boolean {
+  return body.readUInt32LE(at) >= MARK
 }
 
 /** @throws if it is no JSON. */

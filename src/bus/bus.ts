@@ -607,7 +607,8 @@ export class Bus implements AsyncDisposable {
 
   /**
    * Where an endpoint of this name can be reached, `http` by default: `{ socketPath }` or `{ host, port }`, as `http.request` takes it.
-   * Each call gives the next instance, of those whose health check passes. The first call begins to follow the bus, and the
+   * Each call gives the next instance, of those whose health check passes; one of another machine (`service.origin`) only while this bus
+   * has none. The first call begins to follow the bus, and the
    * following ones take no system call.
    *
    * @throws {RingbellError} `ERR_RINGBELL_NOT_FOUND` (the message says what is there instead), `ERR_RINGBELL_INVALID_NAME`,
@@ -620,7 +621,8 @@ export class Bus implements AsyncDisposable {
   }
 
   /**
-   * All endpoints of this name, or those called `endpoint`, in the order in which their instances came. `[]`: there are none.
+   * All endpoints of this name, or those called `endpoint`: those of this bus first, in the order in which their instances came. `[]`: there
+   * are none.
    *
    * @throws {RingbellError} as `resolve`, except for `ERR_RINGBELL_NOT_FOUND`.
    */
