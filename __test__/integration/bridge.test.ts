@@ -387,18 +387,20 @@ natsTest('packets that nobody honest sends are counted, and the link lives on', 
   const nats = await connect({ servers: url })
   t.teardown(() => nats.close())
   const stranger = Buffer.alloc(8, 7)
-  const heard = nats.subscribe('ringbell.bridges', { max: 1 })
-  nats.publish(
-    'ringbell.bridges',
-    withJson(PACKET.beat, stranger, { host: 'h', lease: 60_000, revision: 1, connection: 1 }),
-  )
-  // Its own beat says where it is.
-  let bus = ''
-  for await (const { data } of heard) bus = Buffer.from(data).toString('hex', 2, 10)
+  const heard = nats.subscribe('ringbell.bridges')
+  const beat = { host: 'h', lease: 60_000, revision: 1, connection: 1 }
+  nats.publish('ringbell.bridges', withJson(PACKET.beat, stranger, beat))
+  // It says where it is with each beat. This connection hears its own, too.
+  let bus = stranger.toString('hex')
+  for await (const { data } of heard) {
+    bus = Buffer.from(data).toString('hex', 2, 10)
+    if (bus !== stranger.toString('hex')) break
+  }
   const wish = { stream: 2 ** 32, id: publisher.service.id, after: -1, got: 1, taken: 0 }
   nats.publish(`ringbell.bridge.${bus}`, withJson(PACKET.want, stranger, [wish]))
   nats.publish(`ringbell.bridge.${bus}`, withJson(PACKET.want, stranger, 'nonsense'))
   await until(() => here.bridge.stats().wrong > 0)
+  t.is(here.bridge.state, 'active')
   const there = await site(t, url)
   const subscriber = await there.bus.subscriber<number>('t.a', { codec: 'json' })
   await publisher.attached()
