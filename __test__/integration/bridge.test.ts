@@ -1,9 +1,11 @@
 /** Two or three buses on one machine, as if they were on several, and a real nats-server between them. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { connect } from '@nats-io/transport-node'
 import type { ExecutionContext } from 'ava'
 import { type Bus, type Client, type MessageHeaders, type RemoteError, type Service, type Subscriber } from 'ringbell'
 import { Bridge, type BridgeOptions } from 'ringbell/nats'
+import { PACKET, withJson } from '../../src/bridge/wire.js'
 import { Cli, scene } from '../helpers/cli-process.js'
 import { natsServer, natsTest, Way } from '../helpers/nats.js'
 import { codeOf, place, until } from '../helpers/place.js'
@@ -413,6 +415,52 @@ natsTest('credentials that are refused, and a server that is not there, are told
   t.is(bridge.state, 'active')
   await bridge.close()
   t.is(bus.claims.query('ringbell.bridge').holder, undefined)
+})
+
+natsTest('packets that nobody honest sends are counted, and the link lives on', async (t) => {
+  const { url } = await natsServer(t)
+  const here = await site(t, url)
+  const publisher = await here.bus.publisher<number>('t.a', { codec: 'json' })
+  await until(() => here.bridge.stats().exported === 1)
+  const nats = await connect({ servers: url })
+  t.teardown(() => nats.close())
+  const stranger = Buffer.alloc(8, 7)
+  const heard = nats.subscribe('ringbell.bridges')
+  const beat = { host: 'h', lease: 60_000, revision: 1, connection: 1 }
+  nats.publish('ringbell.bridges', withJson(PACKET.beat, stranger, beat))
+  // It says where it is with each beat. This connection hears its own, too.
+  let bus = stranger.toString('hex')
+  for await (const { data } of heard) {
+    bus = Buffer.from(data).toString('hex', 2, 10)
+    if (bus !== stranger.toString('hex')) break
+  }
+  const wish = { stream: 2 ** 32, id: publisher.service.id, after: -1, got: 1, taken: 0 }
+  nats.publish(`ringbell.bridge.${bus}`, withJson(PACKET.want, stranger, [wish]))
+  nats.publish(`ringbell.bridge.${bus}`, withJson(PACKET.want, stranger, 'nonsense'))
+  await until(() => here.bridge.stats().wrong > 0)
+  t.is(here.bridge.state, 'active')
+  const there = await site(t, url)
+  const subscriber = await there.bus.subscriber<number>('t.a', { codec: 'json' })
+  await publisher.attached()
+  await until(() => publisher.send(7) && subscriber.tryReceive()?.value === 7)
+})
+
+natsTest('a topic does not crawl where the windows of two machines are different', async (t) => {
+  const { url } = await natsServer(t)
+  const lease = 600_000
+  const here = await site(t, url, { window: 65_536, lease })
+  const there = await site(t, url, { window: 2 ** 26, lease })
+  const publisher = await here.bus.publisher('t.a')
+  await seen(there.bus, 't.a')
+  const subscriber = await there.bus.subscriber('t.a')
+  await publisher.attached()
+  const message = Buffer.alloc(1000)
+  const sending = (async () => {
+    for (let n = 0; n < 2000; n++) await publisher.write(message)
+  })()
+  // Without a question, each window would wait for a beat: 200 s.
+  t.is((await take(subscriber, 2000)).length, 2000)
+  await sending
 })
 
 natsTest('ringbell bridge: what it says, and a machine whose bridge is killed', async (t) => {

@@ -96,6 +96,17 @@ test('export --watch keeps a file current, whatever its command does, and ends b
   t.deepEqual(readdirSync(files).sort(), ['failed', 'hung', 'services.json'])
 })
 
+test('export --watch runs its command at the start, also if the file is right', async (t) => {
+  const [stage, files] = [scene(t), folder(t)]
+  await busOf(t, stage)
+  const file = join(files, 'services.json')
+  writeFileSync(file, '{}\n')
+  const exporting = stage.start(['export', '-o', file, '--watch', '--exec', `touch ${files}/ran`])
+  await until(() => existsSync(join(files, 'ran')))
+  exporting.kill('SIGTERM')
+  t.is((await exporting.end).code, 143)
+})
+
 test('export --watch prints each change to stdout', async (t) => {
   const stage = scene(t)
   const bus = await busOf(t, stage)

@@ -10,9 +10,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import test from 'ava'
 import { command, exportTo, type ExportChange } from 'ringbell/export'
+import { replaceFile } from '../../src/export/file.js'
 import { codeOf, place, until } from '../helpers/place.js'
 import { folder, runs } from '../helpers/scratch.js'
 
@@ -42,6 +44,36 @@ test('the file follows the bus, its mode stays, and a link stays a link', async 
   await second.close()
   t.deepEqual(readdirSync(files).sort(), ['real.json', 'services.json'])
   t.deepEqual(names(file), ['second'], 'the file stays as it was')
+})
+
+test('a device, a pipe and a folder are refused, and stay what they are', async (t) => {
+  const [here, files] = [place(t), folder(t)]
+  const bus = await here.bus()
+  const [pipe, link] = [join(files, 'pipe'), join(files, 'link')]
+  t.is(spawnSync('mkfifo', [pipe]).status, 0)
+  symlinkSync('pipe', link)
+  for (const file of [pipe, link, files, '/dev/null']) {
+    await t.throwsAsync(exportTo(bus, { format: 'json', file }), { message: /is no regular file/ })
+    await t.throwsAsync(replaceFile(file, 'new'), { message: /is no regular file/ })
+  }
+  t.true(statSync(pipe).isFIFO())
+  t.true(statSync('/dev/null').isCharacterDevice())
+  t.deepEqual(readdirSync(files).sort(), ['link', 'pipe'])
+})
+
+test('atStart: the first text is told also if the file is right', async (t) => {
+  const [here, files] = [place(t), folder(t)]
+  const bus = await here.bus()
+  const file = join(files, 'services.json')
+  writeFileSync(file, '{}\n')
+  const before = statSync(file, { bigint: true })
+  const told: string[] = []
+  const onChange = ({ text }: ExportChange): void => void told.push(text)
+  await (await exportTo(bus, { format: 'json', file, onChange })).close()
+  t.deepEqual(told, [])
+  await (await exportTo(bus, { format: 'json', file, onChange, atStart: true })).close()
+  t.deepEqual(told, ['{}\n'])
+  t.is(statSync(file, { bigint: true }).ino, before.ino)
 })
 
 test('a file that is right is not touched, and nothing is told', async (t) => {

@@ -146,6 +146,20 @@ test('an endpoint that cannot be read does not hide the others', async (t) => {
   t.is(series.get('ringbell_publisher_messages_total{name="broken",number="0"}'), undefined)
 })
 
+test('an endpoint that is closed before the first look is counted, and does not hide the others', async (t) => {
+  const bus = await place(t).bus()
+  const register = new Registry()
+  const sources = [await bus.publisher('whole')]
+  prometheusMetrics(sources, { register })
+  const [closed, server] = [await bus.publisher('closed'), await bus.serve('closed', async () => undefined)]
+  await closed.close()
+  await server.close()
+  sources.push(closed, server as never)
+  const series = seriesOf(await register.metrics())
+  t.is(series.get('ringbell_unreadable_endpoints'), 2)
+  t.is(series.get('ringbell_publisher_messages_total{name="whole",number="0"}'), 0)
+})
+
 test('wrong arguments', async (t) => {
   const bus = await place(t).bus()
   const code = 'ERR_RINGBELL_INVALID_OPTION'

@@ -147,7 +147,13 @@ export class Calls {
     const chunks = new Chunks()
     const { id } = this.#host
     const credit = (more: number): void => this.#host.send(to, packet(PACKET.credit, id, 0, number, more))
-    this.#pending.set(number, chunks.pending(to))
+    this.#pending.set(
+      number,
+      chunks.pending(to, () => {
+        this.#host.wrong()
+        this.#cancel(number, to)
+      }),
+    )
     signal.addEventListener('abort', () => chunks.end())
     credit(CHUNKS)
     const half = (): void => credit(CHUNKS / 2)
@@ -169,10 +175,15 @@ class Chunks {
   #failure: unknown
   readonly #more = new Condition(() => this.#chunks.size > 0 || this.#ended)
 
-  pending(to: string): Pending {
+  /** `tooMany`: more have come than were asked for. */
+  pending(to: string, tooMany: () => void): Pending {
     return {
       to,
-      chunk: (value) => this.#push(value),
+      chunk: (value) => {
+        if (this.#chunks.size < CHUNKS) return this.#push(value)
+        tooMany()
+        this.end(undelivered(true, 'the other bridge sent more of its stream than it was asked for.'))
+      },
       reply: (value = EMPTY) => {
         this.#push(value)
         this.end()

@@ -7,7 +7,17 @@
  */
 import type { AttachedSubscriber, Publisher } from '../index.js'
 import { type Headed, headedOf } from './headed.js'
-import { type Entry, isMarkedAt, LENGTH_BYTES, lengthAt, type Packet, SEQUENCE_BYTES, type Wish } from './wire.js'
+import { LARGEST_WINDOW } from './options.js'
+import {
+  type Entry,
+  HEAD_BYTES,
+  isMarkedAt,
+  LENGTH_BYTES,
+  lengthAt,
+  type Packet,
+  SEQUENCE_BYTES,
+  type Wish,
+} from './wire.js'
 
 export interface IncomingHost {
   /** A number that no stream of this bridge has had. */
@@ -27,6 +37,9 @@ export interface IncomingHost {
   failed(error: unknown): void
 }
 
+/** No honest bridge has more than its window under way. */
+const MOST_QUEUED = 2 * LARGEST_WINDOW
+
 export class Incoming {
   readonly #entry: Entry
   readonly #publisher: Publisher
@@ -39,6 +52,7 @@ export class Incoming {
   /** The sequence of the last message that came; -1: of none. */
   #last = -1
   #queue: Packet[] = []
+  #queued = 0
   #writing = false
   #taken = 0
   /** Bytes that are written, and of which the other side was not told. */
@@ -66,9 +80,13 @@ export class Incoming {
     if (packet.a !== this.#stream) return false
     if (packet.b < this.#expected) return true
     if (packet.b > this.#expected) this.#again()
-    else {
+    else if (this.#queued + packet.body.byteLength > MOST_QUEUED) {
+      this.#host.wrong()
+      this.#again()
+    } else {
       this.#expected++
       this.#queue.push(packet)
+      this.#queued += HEAD_BYTES + packet.body.byteLength
       if (packet.body.byteLength > 0) this.#note(packet)
       if (!this.#writing) void this.#write()
     }
@@ -103,6 +121,7 @@ export class Incoming {
     this.#host.dropStream(this.#stream)
     this.#stream = 0
     this.#queue = []
+    this.#queued = 0
   }
 
   /** Asks for the messages after the last one that came. */
@@ -130,6 +149,7 @@ export class Incoming {
     try {
       for (let packet = this.#queue.shift(); packet !== undefined; packet = this.#queue.shift()) {
         const { a: stream, b: number, body } = packet
+        this.#queued -= HEAD_BYTES + body.byteLength
         for (let at = SEQUENCE_BYTES; at + LENGTH_BYTES <= body.byteLength;) {
           const from = at + LENGTH_BYTES
           const marked = isMarkedAt(body, at)

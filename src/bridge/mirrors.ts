@@ -25,6 +25,8 @@ export interface MirrorsHost {
   taken(bus: string, stream: number, number: number): void
   received(messages: number): void
   missed(messages: number): void
+  /** An instance of this bus could not be shown. Its list is wanted again. */
+  unopened(bus: string): void
   oversized(what: string, bytes: number): void
   wrong(): void
   failed(error: unknown): void
@@ -104,8 +106,10 @@ export class Mirrors {
       const mirror: Mirror = { entry, owner, told: '', gone: false }
       this.#mirrors.set(entry.id, mirror)
       void this.#open(mirror).catch((error: unknown) => {
-        this.#mirrors.delete(entry.id)
+        // It may be gone already, and offered anew.
+        if (this.#mirrors.get(entry.id) === mirror) this.#mirrors.delete(entry.id)
         this.#host.failed(error)
+        this.#host.unopened(mirror.owner.bus)
       })
       return
     }
@@ -144,7 +148,12 @@ export class Mirrors {
     const own = mirror.publisher ?? mirror.server
     if (own === undefined || json === mirror.told) return
     mirror.told = json
-    own.update(metadata)
+    try {
+      own.update(metadata)
+    } catch (error) {
+      // A record that cannot be written, a full disk for example. Its next change is written again.
+      this.#host.failed(error)
+    }
   }
 
   #incomingHost(mirror: Mirror): IncomingHost {

@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import type * as transport from '@nats-io/transport-node'
 import type { ConnectionOptions, Msg, NatsConnection } from '@nats-io/transport-node'
-import { reason, RingbellError } from '../errors.js'
+import { asRingbellError, isRingbellError, reason, RingbellError } from '../errors.js'
 import { missingPackage } from '../missing-package.js'
 import type { BridgeOptions } from './options.js'
 import { type Packet, unpack } from './wire.js'
@@ -20,7 +20,7 @@ export interface NatsHost {
   down(): void
   /** It is there again. What was sent meanwhile may be lost. */
   up(): void
-  /** NATS has refused something, such as a subject that the credentials do not allow. */
+  /** NATS has refused something, such as a subject that the credentials do not allow, or a packet could not be handled. */
   refused(error: RingbellError): void
 }
 
@@ -66,14 +66,21 @@ export class Nats {
     this.#all = `${network}.bridges`
     this.#inbox = `${network}.bridge.`
     const own = this.#inbox + id.toString('hex')
+    const take = (message: Msg): void => {
+      if (message.subject.length > own.length && message.headers?.code === NO_RESPONDERS)
+        return host.unheard(Number(message.subject.slice(own.length + 1)))
+      const packet = unpack(message.data)
+      if (packet === undefined) host.wrong()
+      else host.received(packet)
+    }
     const hear = (error: Error | null, message: Msg): void => {
-      if (error !== null) host.refused(refusal(error))
-      else if (message.subject.length > own.length && message.headers?.code === NO_RESPONDERS)
-        host.unheard(Number(message.subject.slice(own.length + 1)))
-      else {
-        const packet = unpack(message.data)
-        if (packet === undefined) host.wrong()
-        else host.received(packet)
+      if (error !== null) return host.refused(refusal(error))
+      try {
+        take(message)
+      } catch (thrown) {
+        // NATS would end the subscription, and with it the link to every other machine.
+        host.wrong()
+        host.refused(isRingbellError(thrown) ? thrown : asRingbellError(thrown, 'bridge'))
       }
     }
     connection.subscribe(this.#all, { callback: hear })
@@ -123,7 +130,7 @@ export class Nats {
 
   #publish(subject: string, packed: Buffer, reply?: string): void {
     if (this.#connection.isClosed()) return
-    // Only if another server of the cluster takes less than the last one.
+    // Callers keep to `largest`. It may have become smaller since, with the connection to another server of the cluster.
     if (packed.byteLength > this.largest) return this.#host.wrong()
     this.#connection.publish(subject, packed, reply === undefined ? {} : { reply })
   }

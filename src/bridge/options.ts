@@ -34,7 +34,7 @@ export interface BridgeOptions {
   tls?: BridgeTls | undefined
   /** Milliseconds after which a bridge that is not heard of counts as gone, 5,000 by default. It is heard of three times as often. */
   lease?: number | undefined
-  /** Bytes of one topic that may be on their way to one machine, 1 MiB by default. */
+  /** Bytes of one topic that may be on their way to one machine, 1 MiB by default. It should be the same on all machines. */
   window?: number | undefined
   /** Which other users of this machine may use what comes from others; by default only root. */
   access?: Access | undefined
@@ -52,6 +52,7 @@ const NETWORK: Rule = (value) =>
   typeof value === 'string' && /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/.test(value) && value.length <= 128
     ? undefined
     : 'must be the beginning of a NATS subject: letters, digits, - and _, in parts with dots between them'
+export const LARGEST_WINDOW = 2 ** 26
 const FILE = text(4096)
 const SECRET = text(4096)
 
@@ -66,7 +67,7 @@ const BRIDGE: Rules = {
   token: SECRET,
   tls: nested('tls', { caFile: FILE, certFile: FILE, keyFile: FILE, handshakeFirst: flag }),
   lease: duration(100, LONGEST_MS, 'milliseconds'),
-  window: integer(65_536, 2 ** 26),
+  window: integer(65_536, LARGEST_WINDOW),
   access: anything,
 }
 

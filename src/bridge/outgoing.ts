@@ -120,7 +120,11 @@ export class Outgoing {
       for await (const batch of this.#subscriber.batches({ lifetime: 'borrowed' })) {
         this.#packing = true
         for (let from = 0; from < batch.length;) {
-          if (this.#underWay >= this.#window) await this.#room.wait()
+          if (this.#underWay >= this.#window) {
+            // The other side tells by its own window what it has written. That may be much larger than this one.
+            this.remind()
+            await this.#room.wait()
+          }
           if (this.#closed) return
           from = this.#pack(batch, from)
         }

@@ -24,6 +24,11 @@ export interface PeersHost {
   wrong(): void
 }
 
+/** What is taken from others at most, because they fill the memory of this process. */
+const MOST_PEERS = 1000
+const MOST_ENTRIES = 10_000
+const MOST_LIST = 32 * 2 ** 20
+
 interface Known extends Peer {
   beat: Beat
   heard: number
@@ -31,7 +36,14 @@ interface Known extends Peer {
   /** The revision of the list that is known; 0: none. */
   revision: number
   /** The parts of the next one that have come. */
-  parts: { revision: number; entries: Entry[]; count: number }
+  parts: Parts
+}
+
+interface Parts {
+  readonly revision: number
+  readonly entries: Entry[]
+  count: number
+  bytes: number
 }
 
 export class Peers {
@@ -53,6 +65,7 @@ export class Peers {
   beat(packet: Packet): void {
     const beat = checked(() => beatOf(jsonOf(packet)))
     if (beat === undefined) return this.#host.wrong()
+    if (!this.#known.has(packet.from) && this.#known.size >= MOST_PEERS) return this.#host.wrong()
     const peer = this.#known.get(packet.from) ?? this.#join(packet.from, beat)
     const { connection } = peer.beat
     peer.beat = beat
@@ -68,10 +81,15 @@ export class Peers {
     const values = checked(() => jsonOf(packet))
     if (!Array.isArray(values)) return this.#host.wrong()
     const [part, parts] = [packet.b >>> 16, packet.b & 0xffff]
-    if (part === 0) peer.parts = { revision: packet.a, entries: [], count: 0 }
+    if (part === 0) peer.parts = { revision: packet.a, entries: [], count: 0, bytes: 0 }
     const { parts: got } = peer
     if (got.revision !== packet.a || got.count !== part) return
     got.count++
+    got.bytes += packet.body.byteLength
+    if (got.entries.length + values.length > MOST_ENTRIES || got.bytes > MOST_LIST) {
+      peer.parts = { revision: 0, entries: [], count: 0, bytes: 0 }
+      return this.#host.wrong()
+    }
     for (const value of values) {
       const entry = entryOf(value)
       if (entry === undefined) this.#host.wrong()
@@ -80,6 +98,12 @@ export class Peers {
     if (got.count < parts) return
     peer.revision = packet.a
     this.#host.offered(peer, got.entries)
+  }
+
+  /** Its list is asked for at its next beat, as if it were not known. */
+  forget(bus: string): void {
+    const peer = this.#known.get(bus)
+    if (peer !== undefined) peer.revision = 0
   }
 
   bye(bus: string): void {
@@ -99,7 +123,7 @@ export class Peers {
       heard: 0,
       timer: setTimeout(() => this.#check(peer), beat.lease),
       revision: 0,
-      parts: { revision: 0, entries: [], count: 0 },
+      parts: { revision: 0, entries: [], count: 0, bytes: 0 },
     }
     this.#known.set(bus, peer)
     this.#host.joined(peer)

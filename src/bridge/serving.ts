@@ -21,12 +21,15 @@ export interface ServingHost extends Counting {
   send(to: string, packed: Buffer): void
   /** A server that is offered to others. */
   offered(id: string): Service | undefined
+  /** Whether a bus is known. Nobody would notice that another one is gone. */
+  knows(bus: string): boolean
   served(): void
   oversized(what: string, bytes: number): void
 }
 
 interface Task {
   readonly from: string
+  readonly number: number
   readonly abort: AbortController
   /** Chunks that may be sent. */
   credit: number
@@ -36,6 +39,8 @@ interface Task {
 /** A client that returns `undefined` where the handler returned nothing. */
 type Caller = Client<Uint8Array, Uint8Array | undefined>
 
+/** Chunks that a caller may ask for ahead. All of them wait in this process if NATS is slow. */
+const MOST_CREDIT = 1024
 /** Milliseconds that calls have to end when their server is gone. */
 const GRACE = 5000
 
@@ -61,6 +66,8 @@ export class Serving {
 
   call(packet: Packet): void {
     const { from, a: number, body } = packet
+    if (!this.#host.knows(from))
+      return this.#fail(from, number, undelivered(false, 'the bridges have lost each other.'))
     const service = body.byteLength < ID_BYTES ? undefined : this.#host.offered(body.toString('hex', 0, ID_BYTES))
     if (service?.kind !== 'server')
       return this.#fail(from, number, undelivered(false, 'the server is not offered any more.'))
@@ -68,6 +75,7 @@ export class Serving {
     if (this.#tasks.has(key)) return
     const task: Task = {
       from,
+      number,
       abort: new AbortController(),
       credit: 0,
       more: new Condition(() => task.credit > 0 || task.abort.signal.aborted),
@@ -91,13 +99,17 @@ export class Serving {
   credit({ from, a: number, b: chunks }: Packet): void {
     const task = this.#tasks.get(keyOf(from, number))
     if (task === undefined) return
-    task.credit += chunks
+    task.credit = Math.min(task.credit + chunks, MOST_CREDIT)
     task.more.check()
   }
 
-  /** The callers of this bus are gone; without `from`, all. */
+  /** The callers of this bus are gone; without `from`, all. They are told, because their bridge may only have stood still. */
   lost(from?: string): void {
-    for (const task of this.#tasks.values()) if (from === undefined || task.from === from) this.#end(task)
+    for (const task of this.#tasks.values()) {
+      if ((from !== undefined && task.from !== from) || task.abort.signal.aborted) continue
+      this.#fail(task.from, task.number, undelivered(true, 'the bridges have lost each other.'))
+      this.#end(task)
+    }
   }
 
   /** Closes the clients of servers that are not offered any more. */

@@ -31,6 +31,8 @@ export interface TermHost {
 const BEATS = 3
 /** The most bytes of a part of a list. */
 const PART = 256 * 1024
+/** The name of this machine, as others take it. */
+const HOST = hostname().replace(/[^A-Za-z0-9._-]/g, '-') || 'unknown'
 const DISCONNECTED = 'the connection to NATS was lost.'
 
 export class Term {
@@ -92,7 +94,12 @@ export class Term {
       ask: (to, packed, call) => this.#nats?.ask(to, packed, call),
       made: () => void counters.made++,
     })
-    this.#serving = new Serving(bus, { ...common, offered, served: () => void counters.served++ })
+    this.#serving = new Serving(bus, {
+      ...common,
+      offered,
+      knows: (from) => this.#peers.has(from),
+      served: () => void counters.served++,
+    })
     this.#streams = new Streams(bus, policy.window, {
       ...common,
       offered,
@@ -107,6 +114,7 @@ export class Term {
       taken: (to, stream, number) => common.send(to, packet(PACKET.taken, this.id, 0, stream, number)),
       received: (messages) => void (counters.received += messages),
       missed: (messages) => void (counters.missed += messages),
+      unopened: (of) => this.#peers.forget(of),
     })
     this.#peers = new Peers({
       ...common,
@@ -191,7 +199,7 @@ export class Term {
 
   #sayBeat(to?: string): void {
     const { lease } = this.#policy
-    const beat: Beat = { host: hostname(), lease, revision: this.#revision, connection: this.#connection }
+    const beat: Beat = { host: HOST, lease, revision: this.#revision, connection: this.#connection }
     const packed = withJson(PACKET.beat, this.id, beat)
     if (to === undefined) this.#nats?.sendToAll(packed)
     else this.#nats?.send(to, packed)

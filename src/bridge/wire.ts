@@ -165,6 +165,8 @@ export function jsonOf({ body }: Packet): unknown {
   return JSON.parse(body.toString('utf8')) as unknown
 }
 
+/** What a host name may have in it: it is shown in terminals. */
+const HOST = /^[A-Za-z0-9._-]{1,255}$/
 const OVERFLOWS = new Set<unknown>(['block', 'drop-oldest', 'drop-newest'])
 /** Mirrors of larger rings are smaller. */
 const MOST_CAPACITY = 64 * 2 ** 20
@@ -202,14 +204,21 @@ function ringOf(value: unknown): Entry['topic'] {
 
 export function wishOf(value: unknown): Wish | undefined {
   const { stream, id, after, got, taken } = objectOf(value)
-  if (!isCount(stream) || typeof id !== 'string' || ![after, got, taken].every(Number.isSafeInteger)) return undefined
+  if (
+    !isCount(stream) ||
+    stream >= 2 ** 32 ||
+    typeof id !== 'string' ||
+    ![after, got, taken].every(Number.isSafeInteger)
+  )
+    return undefined
   return { stream, id, after: after as number, got: got as number, taken: taken as number }
 }
 
 export function beatOf(value: unknown): Beat | undefined {
   const { host, lease, revision, connection } = objectOf(value)
-  if (typeof host !== 'string' || !isCount(lease) || !isCount(revision) || !isCount(connection)) return undefined
-  return { host: host.slice(0, 256), lease: Math.min(lease, 2 ** 31 - 1), revision, connection }
+  if (typeof host !== 'string' || !HOST.test(host)) return undefined
+  if (!isCount(lease) || !isCount(revision) || !isCount(connection)) return undefined
+  return { host, lease: Math.min(lease, 2 ** 31 - 1), revision, connection }
 }
 
 function isCount(value: unknown): value is number {

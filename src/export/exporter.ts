@@ -29,6 +29,8 @@ export class Exporter implements AsyncDisposable {
   readonly #stop: () => void
   readonly #forget: () => void
   #text: string | undefined
+  /** The next text is told, also if it is in the file already. */
+  #tells: boolean
   #timer: NodeJS.Timeout | undefined
   /** The look at the records that is under way. */
   #look: Promise<void> | undefined
@@ -39,7 +41,8 @@ export class Exporter implements AsyncDisposable {
 
   /** @internal Use `exportTo()`. */
   constructor(bus: Bus, options: ExportOptions) {
-    const { file, format, services, endpoint, signal } = options
+    const { file, format, services, endpoint, signal, atStart = false } = options
+    this.#tells = atStart
     this.file = file
     this.#bus = bus
     this.#render = renderer(format, { services, endpoint })
@@ -136,10 +139,12 @@ export class Exporter implements AsyncDisposable {
     this.#changed = false
     const rendering = this.#render(this.#bus.services.list())
     const { text } = rendering
-    if (text === this.#text) return
+    const changed = text !== this.#text
+    if (!changed && !this.#tells) return
     const { file } = this
-    if (file !== undefined) await replaceFile(file, text)
+    if (changed && file !== undefined) await replaceFile(file, text)
     this.#text = text
+    this.#tells = false
     this.#changes.tell({ ...(file === undefined ? {} : { file }), ...rendering })
   }
 }

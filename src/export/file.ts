@@ -1,15 +1,15 @@
 /**
  * A file that is replaced as a whole: the new text goes into a file beside it, which then takes its name. Who reads it sees the old text or
  * the new one. If anything fails, a full disk for example, the old file stays as it was, and nothing stays beside it. A link
- * stays a link: the file that it leads to is replaced. Nothing is synced to the disk, because the text can be made again at any time.
+ * stays a link: the file that it leads to is replaced. What is no regular file is refused. Nothing is synced to the disk, because the text can be made again at any time.
  */
 import { randomBytes } from 'node:crypto'
 import type { Stats } from 'node:fs'
-import { type FileHandle, lstat, open, readFile, realpath, rename, rm } from 'node:fs/promises'
+import { type FileHandle, lstat, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { debug } from '../diagnostics.js'
-import { RingbellError, type RingbellErrorCode } from '../errors.js'
+import { isRingbellError, RingbellError, type RingbellErrorCode } from '../errors.js'
 
 const MODE = 0o7777
 const CODES: Readonly<Record<string, RingbellErrorCode>> = {
@@ -25,6 +25,8 @@ const CODES: Readonly<Record<string, RingbellErrorCode>> = {
 /** The text of a file; `undefined` if there is none. Rejects with a `RingbellError`. */
 export async function textOf(file: string): Promise<string | undefined> {
   try {
+    // A pipe would be read for ever.
+    refuseOthers(file, await stat(file))
     return await readFile(file, 'utf8')
   } catch (error) {
     if (isMissing(error)) return undefined
@@ -37,7 +39,9 @@ export async function replaceFile(file: string, text: string): Promise<void> {
   try {
     const before = await lookAt(file)
     const target = before?.isSymbolicLink() === true ? await targetOf(file) : file
-    await replace(target, text, target === file ? before : await lookAt(target))
+    const old = target === file ? before : await lookAt(target)
+    if (old?.isSymbolicLink() !== true) refuseOthers(file, old)
+    await replace(target, text, old)
   } catch (error) {
     throw fileError(file, error)
   }
@@ -90,11 +94,21 @@ async function likeBefore(handle: FileHandle, { uid, gid, mode }: Stats): Promis
   await handle.chmod(mode & MODE)
 }
 
+/** A device or a pipe (`/dev/null`) is for others, too: it must not become a file. */
+function refuseOthers(file: string, before: Stats | undefined): void {
+  if (before !== undefined && !before.isFile())
+    throw new RingbellError(
+      'ERR_RINGBELL_SYSTEM',
+      `Cannot write ${file}, because it is no regular file; name another one.`,
+    )
+}
+
 function isMissing(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'ENOENT'
 }
 
 function fileError(file: string, cause: unknown): RingbellError {
+  if (isRingbellError(cause)) return cause
   const { code = '', syscall } = cause as NodeJS.ErrnoException
   const number: number | undefined = constants.errno[code as keyof typeof constants.errno]
   return new RingbellError(

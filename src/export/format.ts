@@ -24,8 +24,10 @@ export interface LeftOut {
 export type Groups<E> = ReadonlyMap<string, readonly E[]>
 
 export interface Format<E> {
-  /** What this instance becomes, from these endpoints; a text says why it is left out. */
-  entry(service: Service, endpoints: Readonly<Record<string, string>>): E | Excuse
+  /** What this instance becomes, from these endpoints. `named`: the user has asked for this service by its whole name. */
+  entry(service: Service, endpoints: Readonly<Record<string, string>>, named: boolean): E | Excuse
+  /** Two services with the same key cannot be in one file. Without it the name is the key. */
+  readonly keyOf?: (name: string) => string
   /** The file. A service that was asked for by its name is there even if it has no instance. */
   text(groups: Groups<E>): string
 }
@@ -43,6 +45,9 @@ export class Excuse {
 export function isFailing({ metadata }: Service): boolean {
   return metadata['health'] === 'failing'
 }
+
+/** The end of an excuse, where anybody could do harm by a name. */
+export const NAME_IT = 'if it is meant, name the service'
 
 export const UNWELL = new Excuse('its health check fails')
 

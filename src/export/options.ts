@@ -1,5 +1,5 @@
 /** The options of `exportTo`, checked, and what it tells of a change. */
-import { check, type Rule, type Rules, signal, text } from '../check.js'
+import { check, flag, type Rule, type Rules, signal, text } from '../check.js'
 import type { SignalOptions } from '../wait/abort.js'
 import type { ExportFormat, LeftOut, RenderOptions } from './format.js'
 import { format, RENDER } from './render.js'
@@ -27,12 +27,22 @@ export interface ExportOptions extends RenderOptions, SignalOptions {
    * pending, changes wait, and the next call tells the newest one. What it throws goes to `onError`, and harms nothing.
    */
   onChange?: ((change: ExportChange) => unknown) | undefined
+  /** Calls `onChange` for the first text in any case, because whoever follows the file may not know it. By default `false`. */
+  atStart?: boolean | undefined
   /** Is told what failed: writing the file or reading the bus, which are tried again, and what `onChange` throws. */
   onError?: ((error: Error) => void) | undefined
 }
 
 const CALLBACK: Rule = (value) => (typeof value === 'function' ? undefined : 'must be a function')
-const EXPORT: Rules = { ...RENDER, format, file: text(4096), signal, onChange: CALLBACK, onError: CALLBACK }
+const EXPORT: Rules = {
+  ...RENDER,
+  format,
+  file: text(4096),
+  signal,
+  onChange: CALLBACK,
+  atStart: flag,
+  onError: CALLBACK,
+}
 
 /** @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`. */
 export function checkExport(options: ExportOptions): void {

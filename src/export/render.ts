@@ -61,22 +61,31 @@ export function renderer(name: ExportFormat, options: RenderOptions = {}): Rende
 function rendererOf<E>(format: Format<E>, { services, endpoint }: RenderOptions): Renderer {
   const asked = services === undefined ? ['*'] : [services].flat()
   const wanted = matcher(asked)
-  const always = asked.filter((name) => !name.includes('*'))
+  const named = new Set(asked.filter((name) => !name.includes('*')))
+  const keyOf = format.keyOf ?? ((name: string): string => name)
   const sorted = sorter()
   const known = new WeakMap<Service, E | Excuse>()
   const entryOf = (service: Service): E | Excuse => {
     const before = known.get(service)
     if (before !== undefined) return before
-    const entry = newEntry(format, service, endpoint)
+    const entry = newEntry(format, service, endpoint, named.has(service.name))
     known.set(service, entry)
     return entry
   }
   return (records) => {
     const leftOut: LeftOut[] = []
     const groups = new Map<string, E[]>()
+    // What was asked for by its name comes first.
+    const owners = new Map<string, string>()
+    const always = [...named].filter((name) => owns(owners, keyOf(name), name))
     for (const service of sorted(records, wanted)) {
       const entry = entryOf(service)
       if (entry instanceof Excuse) leftOut.push({ service, reason: entry.reason })
+      else if (!owns(owners, keyOf(service.name), service.name))
+        leftOut.push({
+          service,
+          reason: `the file has ${owners.get(keyOf(service.name))}, which is the same name there`,
+        })
       else {
         const group = groups.get(service.name)
         if (group === undefined) groups.set(service.name, [entry])
@@ -86,6 +95,13 @@ function rendererOf<E>(format: Format<E>, { services, endpoint }: RenderOptions)
     const all = withNames(groups, always)
     return { text: format.text(all), services: all.size, leftOut }
   }
+}
+
+/** Whether this name has the key, or gets it now. */
+function owns(owners: Map<string, string>, key: string, name: string): boolean {
+  const owner = owners.get(key)
+  if (owner === undefined) owners.set(key, name)
+  return owner === undefined || owner === name
 }
 
 /** Also the names without an instance, in the order of the names. */
@@ -118,12 +134,12 @@ function sorter(): (records: Iterable<Service>, wanted: (name: string) => boolea
   }
 }
 
-function newEntry<E>(format: Format<E>, service: Service, endpoint: string | undefined): E | Excuse {
+function newEntry<E>(format: Format<E>, service: Service, endpoint: string | undefined, named: boolean): E | Excuse {
   const { endpoints } = service
-  if (endpoint === undefined) return format.entry(service, endpoints)
+  if (endpoint === undefined) return format.entry(service, endpoints, named)
   const address = endpoints[endpoint]
   if (address === undefined || !Object.hasOwn(endpoints, endpoint)) return new Excuse(`it has no endpoint ${endpoint}`)
-  return format.entry(service, { [endpoint]: address })
+  return format.entry(service, { [endpoint]: address }, named)
 }
 
 function hasAddress({ endpoints }: Service): boolean {

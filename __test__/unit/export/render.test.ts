@@ -145,6 +145,37 @@ test('env: the first address and all of them, fit for a shell', (t) => {
   t.is(both, `API_HTTP='http://h:1/it'\\''s'\nAPI_HTTP_ALL='http://h:1/it'\\''s unix:/run/a.sock'\n`)
 })
 
+test('nginx: of names that are the same to it only one is written, and the one that was asked for first', (t) => {
+  const [upper, lower] = [service('API', { http: '127.0.0.1:1' }), service('api', { http: '127.0.0.1:2' })]
+  const { text, leftOut } = renderer('nginx')([lower, upper])
+  t.deepEqual(text.match(/upstream \w+/g), ['upstream API'])
+  t.like(leftOut, [{ service: { name: 'api' } }])
+  t.regex(leftOut[0]?.reason ?? '', /API, which is the same name/)
+  const named = render([lower, upper], 'nginx', { services: ['*', 'api'] })
+  t.deepEqual(named.match(/upstream \w+/g), ['upstream api'])
+  t.deepEqual(render([], 'nginx', { services: ['Api', 'api'] }).match(/upstream \w+/g), ['upstream Api'])
+})
+
+test('env and hosts: what could lead programs astray is written only for a service that is named', (t) => {
+  const env = [
+    service('node', { options: '127.0.0.1:1' }),
+    service('LD', { PRELOAD: '/tmp/evil.so' }),
+    service('bash', { env: '/tmp/evil.sh' }),
+    service('https', { proxy: 'http://127.0.0.1:1' }),
+    service('db', { sql: 'postgres://db/x' }),
+  ]
+  const { text, leftOut } = renderer('env')(env)
+  t.is(text, '')
+  t.deepEqual(
+    leftOut.map(({ reason }) => reason.split(' ')[0]),
+    ['LD_PRELOAD', 'BASH_ENV', '"postgres://db/x"', 'HTTPS_PROXY', 'NODE_OPTIONS'],
+  )
+  t.regex(render(env, 'env', { services: ['node', 'db', 'l*'] }), /^DB_SQL=.*\nDB_SQL_ALL=.*\nNODE_OPTIONS=.*\n.*\n$/)
+  const hosts = ['github.com', 'localhost', 'LOCALHOST', 'plain'].map((name) => service(name, { http: '127.0.0.2:1' }))
+  t.is(render(hosts, 'hosts'), '# Written by ringbell export. Changes are lost.\n127.0.0.2 plain\n')
+  t.regex(render(hosts, 'hosts', { services: ['github.com'] }), /\n127\.0\.0\.2 github\.com\n/)
+})
+
 test('json and hosts', (t) => {
   const some = [
     service('web', { http: 'http://127.0.0.2:80', other: '127.0.0.2:81' }, { metadata: { a: 1 } }),

@@ -32,7 +32,7 @@ export function exportCommand(): Command {
     .description(
       'Writes the addresses of services (their endpoints) for Prometheus (file_sd), as upstreams of nginx, as variables, as JSON, or as lines of ' +
         '/etc/hosts. --out replaces a file as a whole, and only if its text changes. --watch keeps it current. --exec runs a command after each ' +
-        'change, with the file in RINGBELL_EXPORT_FILE; it may fail or hang, and the next change runs it again.',
+        'change, and with --watch once at the start, with the file in RINGBELL_EXPORT_FILE; it may fail or hang, and the next change runs it again.',
     )
     .argument('[services...]', 'names, or patterns such as web.*; a name is written even if nobody announces it')
     .addOption(new Option('-f, --format <format>', 'the form').choices(exportFormats).default('json'))
@@ -72,6 +72,8 @@ async function run(
     services: names.length === 0 ? undefined : names,
     file,
     signal,
+    // A change may have come while nobody exported, or the command was ended before it was through.
+    atStart: watch,
     onChange: (change) => (told = tell(change)),
     // Without --watch there is one change, whose failure is that of the command.
     onError: watch ? (error) => report.failure(error) : undefined,

@@ -31,6 +31,8 @@ export const nginx: Format<Server> = {
       return new Excuse(`nginx refuses to start if it cannot look up ${address.host}; use its IP address`)
     return server(service, authority(address))
   },
+  /** nginx does not tell upper case from lower case, and refuses two upstreams of one name. */
+  keyOf: (name) => name.toLowerCase(),
   text(groups) {
     const upstreams = [...groups].map(([name, servers]) => `\nupstream ${name} {\n${linesOf(servers)}}\n`)
     return `# Written by ringbell export. Changes are lost.\n${upstreams.join('')}`
