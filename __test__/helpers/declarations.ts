@@ -135,11 +135,16 @@ class Reader {
       kinds.add(kind)
       if (kind === 'function') this.#callbacks.add(`${method}(${path.join('.')})`)
       if (kind === 'signal') this.#signals.add(`${method}(${path.join('.')})`)
-      if (kind !== 'object' || path.length > DEEPEST) continue
+      if (kind !== 'object' || path.length > DEEPEST || this.#isOfNode(part)) continue
       for (const property of this.#checker.getPropertiesOfType(part))
         if (this.#isOurs(property)) options.push(this.#parameter(method, path, property))
     }
     return { name: plain(symbol.name), kinds: [...kinds].sort(), options: merged(options) }
+  }
+
+  /** A server of `node:net` is given as it is; its methods are no options. */
+  #isOfNode(type: Type): boolean {
+    return this.#checker.getPropertiesOfType(type).some(({ name }) => name === 'getConnections')
   }
 
   /** The members of a union. */

@@ -129,7 +129,13 @@ test('more of a stream than was asked for ends the call', async (t) => {
     oversized: ignore,
     wrong: () => void wrong++,
   })
-  const context = { streamed: true, timeout: 0, signal: new AbortController().signal }
+  const context = {
+    streamed: true,
+    timeout: 0,
+    signal: new AbortController().signal,
+    headers: {},
+    replyHeaders: undefined,
+  }
   const chunks = calls.call(from, 'a'.repeat(32), Buffer.alloc(1), context) as AsyncIterable<Uint8Array>
   for (let n = 0; n < 40; n++) calls.answer(read(packet(PACKET.chunk, OTHER, 0, 1)))
   t.is(wrong, 1)
@@ -162,6 +168,7 @@ test('a call of an unknown bus is not sent, and one of a bus that is lost has an
     knows: (bus) => known.has(bus),
     served: ignore,
     oversized: ignore,
+    wrong: ignore,
   })
   const call = (number: number): void => serving.call(read(packet(PACKET.call, OTHER, ID_BYTES, number)))
   call(1)

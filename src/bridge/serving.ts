@@ -86,7 +86,7 @@ export class Serving {
       () => this.#tasks.delete(key),
       (error: unknown) => {
         this.#tasks.delete(key)
-        const told = error instanceof PassedOn ? error : passedOn(error)
+        const told = PassedOn.is(error) ? error : passedOn(error)
         if (told !== undefined && !task.abort.signal.aborted) this.#fail(from, number, told)
       },
     )

@@ -285,5 +285,6 @@ function checkSize(bytes: number): void {
 /** `room`: bytes that there are for headers. */
 function bytesOf(options: MessageOptions | undefined, room: number): Uint8Array | undefined {
   const headers = outgoing(options?.headers, room)
-  return headers && encodeHeaders(headers)
+  // `null` is refused like other wrong headers.
+  return headers === undefined ? undefined : encodeHeaders(headers)
 }

@@ -429,7 +429,7 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
 
   /** The handler threw, or what it returned cannot be sent. */
   fail(error: unknown): void {
-    if (error instanceof PassedOn) this.#answerError(error, ({ data }) => data, error.flags)
+    if (PassedOn.is(error)) this.#answerError(error, ({ data }) => data, error.flags)
     else this.#answerError(error, encodeFailure)
   }
 

@@ -11,6 +11,12 @@ export class PassedOn extends Error {
   /** Those of the error on the wire. */
   readonly flags: number
   readonly data: Uint8Array
+  readonly #passedOn = true
+
+  /** Whatever a handler threw may be asked: also a revoked proxy. */
+  static is(error: unknown): error is PassedOn {
+    return typeof error === 'object' && error !== null && #passedOn in error
+  }
 
   constructor(flags: number, data: Uint8Array) {
     super('the error of another server')

@@ -138,6 +138,7 @@ test('a call that is shorter than its headers say is refused, and reaches no han
       largest: () => 1000,
       send: (_to, packed) => resolve(packed),
       offered: (id) => ({ id, kind: 'server' }) as never,
+      knows: () => true,
       served: () => {},
       oversized: () => t.fail(),
       wrong: () => wrong++,

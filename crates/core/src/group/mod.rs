@@ -420,8 +420,6 @@ impl Member {
             }
             // Clients that come and go are no news.
             self.control.notices();
-            #[cfg(test)]
-            tests::before_sleep();
             // Without this, a request that came meanwhile would not ring.
             if self.control.arm() {
                 return Ok(None);

@@ -1,7 +1,5 @@
 //! Members of one process: who is primary, how a term ends, and what a manager can ask.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -262,53 +260,6 @@ fn a_change_is_told_also_if_the_record_cannot_say_it() {
 }
 
 const STATUS: &[u8] = br#"{"method":"status"}"#;
-
-thread_local! {
-    /// What happens just before a member of this thread goes to sleep the next time.
-    static BEFORE_SLEEP: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
-}
-
-pub(super) fn before_sleep() {
-    let happens = BEFORE_SLEEP.with_borrow_mut(Option::take);
-    if let Some(happens) = happens {
-        happens();
-    }
-}
-
-#[test]
-fn a_request_that_comes_while_a_member_goes_to_sleep_is_answered_and_the_next_one_wakes() {
-    let place = Place::new();
-    let bus = place.bus();
-    let mut member = join(&bus);
-    primary(&mut member);
-    let mut client = place.bus().channel(ChannelOptions::default().codec("json")).unwrap();
-    let record = bus.wait_for("price.member", Some(LONG)).unwrap();
-    let connection = client.connect(&record, &ConnectOptions::default()).unwrap();
-    client.wait_open(connection, LONG).unwrap();
-    assert_eq!(member.update().unwrap(), None);
-    let client = Rc::new(RefCell::new(client));
-    let asks = Rc::clone(&client);
-    let ask = move |id| {
-        assert!(asks.borrow_mut().send(connection, Header::new(Kind::Request, id), STATUS).unwrap());
-    };
-    // It is awake for this one, so the next one does not ring.
-    let mut ready = Vec::new();
-    ask(1);
-    member.epoll.wait(Some(Instant::now() + LONG), &mut ready).unwrap();
-    let next = ask.clone();
-    BEFORE_SLEEP.set(Some(Box::new(move || next(2))));
-    assert_eq!(member.update().unwrap(), None);
-    member.epoll.wait(Some(Instant::now()), &mut ready).unwrap();
-    ask(3);
-    member.epoll.wait(Some(Instant::now() + LONG), &mut ready).unwrap();
-    assert!(!ready.is_empty(), "the third request rings");
-    assert_eq!(member.update().unwrap(), None);
-    for id in [1, 2, 3] {
-        let mut client = client.borrow_mut();
-        let reply = client.recv_timeout(LONG).unwrap().unwrap();
-        assert_eq!(reply.header.id, id);
-    }
-}
 
 #[test]
 fn a_claim_that_cannot_be_had_is_asked_for_again() {
