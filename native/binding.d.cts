@@ -285,7 +285,7 @@ export declare class NativeKeyedState {
 export declare class NativeListener {
   /** Listens on a TCP port of an IP address. */
   static tcp(address: string, port: number): NativeListener
-  /** Listens on a Unix socket. */
+  /** Listens on a Unix socket, whose file has this mode. */
   static unix(path: string, mode: number): NativeListener
   /** A duplicate of a socket that listens. */
   static copyOf(fd: number): NativeListener

@@ -8,20 +8,23 @@ import { encodeAgain, encodeFailure, encodeRefusal, RemoteError } from './remote
 import { NOT_REACHED, TERM_OVER } from './wire.js'
 
 export class PassedOn extends Error {
-  /** Those of the error on the wire. */
-  readonly flags: number
   readonly data: Uint8Array
-  readonly #passedOn = true
+  readonly #flags: number
 
   /** Whatever a handler threw may be asked: also a revoked proxy. */
   static is(error: unknown): error is PassedOn {
-    return typeof error === 'object' && error !== null && #passedOn in error
+    return typeof error === 'object' && error !== null && #flags in error
   }
 
   constructor(flags: number, data: Uint8Array) {
     super('the error of another server')
-    this.flags = flags
+    this.#flags = flags
     this.data = data
+  }
+
+  /** Those of the error on the wire. */
+  get flags(): number {
+    return this.#flags
   }
 }
 

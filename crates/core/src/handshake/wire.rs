@@ -475,7 +475,7 @@ mod tests {
     fn the_bytes_are_those_of_the_page() {
         let hello = Datagram::Hello { id: [0xab; 16], capabilities: 1, pid: 0x0102, start: 1, name: 0x0304 };
         let bytes = hello.encode();
-        assert_eq!(&bytes[..8], b"RBHS\x02\0\x01\0");
+        assert_eq!(&bytes[..8], b"RBHS\x03\0\x01\0");
         assert_eq!((&bytes[8..24], bytes[24], &bytes[32..34]), (&[0xab; 16][..], 1, &[2, 1][..]));
         assert_eq!((bytes[36], &bytes[40..42]), (1, &[4, 3][..]));
         assert_eq!(bytes.len(), 64);
@@ -515,7 +515,7 @@ mod tests {
 
         #[test]
         fn no_body_is_too_strange(kind in 0u8..13, length in 0usize..3, body in proptest::collection::vec(any::<u8>(), 248)) {
-            let mut bytes = b"RBHS\x02\0".to_vec();
+            let mut bytes = b"RBHS\x03\0".to_vec();
             bytes.extend([kind, 0]);
             bytes.extend(&body);
             bytes.truncate([LENGTH, STREAM_LENGTH, LONGEST][length]);

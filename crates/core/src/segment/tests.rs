@@ -240,7 +240,7 @@ fn another_version_in_the_header_is_named() {
     }
     let error =
         attach(dup(&topic.own.data_fd), dup(&topic.own.control_fd), &topic.record).map(drop).unwrap_err();
-    assert_eq!(error, Error::ProtocolVersion { ours: 2, theirs: 9 });
+    assert_eq!(error, Error::ProtocolVersion { ours: 3, theirs: 9 });
 }
 
 #[test]

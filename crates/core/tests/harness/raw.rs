@@ -16,7 +16,7 @@ use ringbell::bus::{Bus, Record};
 
 use super::{PATIENCE, until};
 
-pub const MAGIC: &[u8] = b"RBHS\x02\0";
+pub const MAGIC: &[u8] = b"RBHS\x03\0";
 
 /// A datagram of the handshake: its kind, and fields at their offsets.
 pub fn datagram(kind: u16, fields: &[(usize, &[u8])]) -> Vec<u8> {

@@ -325,7 +325,7 @@ fn datagrams_that_are_no_parcels_end_the_connection() {
     let mut stage = stage(ServerOptions::default());
     let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
     let mut short = Vec::new();
-    short.extend(b"RBHS\x02\0\x09\0");
+    short.extend(b"RBHS\x03\0\x09\0");
     let mut lying = short.clone();
     lying.extend([2, 0, 0, 0, 3, 0, 0, 0]);
     lying.extend(b"abc");

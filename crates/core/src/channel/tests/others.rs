@@ -213,7 +213,7 @@ fn garbage_and_descriptors_fill_only_their_senders_socket() {
     let mut stage = stage(ServerOptions::default());
     let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
     let (raw, number) = guest(&mut stage);
-    let head = |fds: u32| [&b"RBHS\x02\0\x09\0"[..], &fds.to_le_bytes(), &[0; 4]].concat();
+    let head = |fds: u32| [&b"RBHS\x03\0\x09\0"[..], &fds.to_le_bytes(), &[0; 4]].concat();
     let mut sent = 0u32;
     while scm::send(&raw.socket, &head(16), &[null.as_fd(); 16]).is_ok() {
         sent += 1;

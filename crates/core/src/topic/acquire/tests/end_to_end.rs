@@ -171,5 +171,5 @@ fn another_protocol_version_is_refused_with_both() {
     let scene = Scene::here(4, &BOTH);
     let record = changed(&scene.record, |record| record.protocol = 7);
     let error = climb(&scene.bus, &record, None).unwrap_err();
-    assert_eq!(error, crate::Error::ProtocolVersion { ours: 2, theirs: 7 });
+    assert_eq!(error, crate::Error::ProtocolVersion { ours: 3, theirs: 7 });
 }

@@ -155,7 +155,7 @@ fn refusals_become_typed_errors() {
             true
         });
         if refusal == Refusal::Version {
-            assert_eq!(result, Err(Error::ProtocolVersion { ours: 2, theirs: 9 }));
+            assert_eq!(result, Err(Error::ProtocolVersion { ours: 3, theirs: 9 }));
         } else {
             assert_eq!(code(result), expected, "{refusal:?}");
         }
