@@ -122,13 +122,19 @@ export class Sockets {
     const holders = this.#host.others().filter(({ metadata: { sockets } }) => holds(sockets, name))
     if (holders.length === 0) return undefined
     const client = await this.#host.connect()
-    client.on('failed', (error) => this.#host.failed(error))
+    let told = false
+    // The end of the client fails its calls, too.
+    const tell = (error: unknown): void => {
+      if (!told) this.#host.failed(error)
+      told = true
+    }
+    client.on('failed', tell)
     try {
       for (const holder of holders) {
         try {
           return await received(client, holder, name)
         } catch (error) {
-          this.#host.failed(error)
+          tell(error)
         }
       }
       return undefined
