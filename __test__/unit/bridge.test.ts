@@ -2,6 +2,7 @@
 import { Buffer } from 'node:buffer'
 import test from 'ava'
 import type { Service } from 'ringbell'
+import { NO_HEADERS } from '../../src/headers.js'
 import { Calls } from '../../src/bridge/calls.js'
 import { Mirrors } from '../../src/bridge/mirrors.js'
 import type { BridgePolicy } from '../../src/bridge/options.js'
@@ -133,7 +134,7 @@ test('more of a stream than was asked for ends the call', async (t) => {
     streamed: true,
     timeout: 0,
     signal: new AbortController().signal,
-    headers: {},
+    headers: NO_HEADERS,
     replyHeaders: undefined,
   }
   const chunks = calls.call(from, 'a'.repeat(32), Buffer.alloc(1), context) as AsyncIterable<Uint8Array>
@@ -155,7 +156,7 @@ test('a call of an unknown bus is not sent, and one of a bus that is lost has an
   const client = {
     on: ignore,
     close: async () => {},
-    call: (_: unknown, { signal }: { signal: AbortSignal }) => {
+    exchange: (_: unknown, { signal }: { signal: AbortSignal }) => {
       calls++
       return new Promise((_done, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)))
     },

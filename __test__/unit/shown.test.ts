@@ -102,13 +102,14 @@ test("a handler's context has its documented members, and no others", async (t) 
   const client = await bus.connect('server', { codec: 'json' })
   await client.call(1, { timeout: 60_000 })
   if (context === undefined) throw new Error('no context')
-  t.deepEqual(fields(context), ['signal', 'connection', 'timeout', 'redelivered', 'headers'])
+  t.deepEqual(fields(context), ['signal', 'connection', 'timeout', 'streamed', 'redelivered', 'headers'])
   t.deepEqual(Object.getOwnPropertyNames(context), [])
   t.deepEqual(Object.getOwnPropertyNames(Object.getPrototypeOf(context)), [
     'constructor',
     'signal',
     'connection',
     'timeout',
+    'streamed',
     'redelivered',
     'headers',
     'replyHeaders',

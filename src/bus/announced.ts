@@ -3,6 +3,7 @@
  * exists until it is closed.
  */
 import type { Offered } from '../announce/offered.js'
+import { checkArgument, plainObject } from '../check.js'
 import { inSteps } from '../closing.js'
 import { translated } from '../errors.js'
 import type { NativeAnnounced } from '../native.js'
@@ -43,7 +44,7 @@ export class Announced implements AsyncDisposable {
    * missing in between.
    */
   update(metadata: Record<string, unknown>): void {
-    metadataJson(metadata)
+    checkArgument('metadata', metadata, plainObject)
     this.#write(metadata)
     this.#metadata = { ...metadata }
   }

@@ -56,7 +56,7 @@ export function bridge(): Command {
     .option('--window <size>', 'bytes of one topic on their way to one machine (default: 1M)', parseSize)
   return withExamples(withAccess(command), [
     "ringbell bridge nats://hub:4222 --topics 'sensors.*' --services price",
-    'ringbell bridge tls://hub:4222 --services price --creds site.creds --tls-ca ca.pem',
+    'ringbell bridge tls://hub:4222 --services price --creds site.creds',
   ]).action((servers: string[], options: CommandOptions, self: Command) =>
     runSession(self, 'make', (session) => run(session, servers, options)),
   )
