@@ -3,7 +3,15 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect } from '@nats-io/transport-node'
 import type { ExecutionContext } from 'ava'
-import { type Bus, type Client, type MessageHeaders, type RemoteError, type Service, type Subscriber } from 'ringbell'
+import {
+  type Bus,
+  type Client,
+  type MessageHeaders,
+  type Publisher,
+  type RemoteError,
+  type Service,
+  type Subscriber,
+} from 'ringbell'
 import { Bridge, type BridgeOptions } from 'ringbell/nats'
 import { PACKET, withJson } from '../../src/bridge/wire.js'
 import { Cli, scene } from '../helpers/cli-process.js'
@@ -292,26 +300,39 @@ natsTest('three buses see each other once; nothing goes round, and a second brid
   for (const { bus } of sites) await until(() => bus.services.list().filter(({ name }) => name === 's.a').length === 3)
 })
 
-natsTest('nats-server is killed and starts again: a block topic loses nothing, and calls are told', async (t) => {
-  const server = await natsServer(t)
-  const [here, there] = [await site(t, server.url, { lease: 60_000 }), await site(t, server.url, { lease: 60_000 })]
-  const publisher = await here.bus.publisher<number>('t.a', { codec: 'json' })
+/** A topic, and a server whose calls never end, as the other machine sees them. */
+async function topicAndCalls(
+  here: Bus,
+  there: Bus,
+): Promise<{
+  publisher: Publisher<number>
+  subscriber: Subscriber<number>
+  running: () => number
+}> {
+  const publisher = await here.publisher<number>('t.a', { codec: 'json' })
   let running = 0
-  await here.bus.serve('s.a', async () => {
+  await here.serve('s.a', async () => {
     running++
     return new Promise<Uint8Array>(() => {})
   })
-  await seen(there.bus, 't.a')
-  await seen(there.bus, 's.a')
-  const subscriber = await there.bus.subscriber<number>('t.a', { codec: 'json' })
+  await seen(there, 't.a')
+  await seen(there, 's.a')
+  const subscriber = await there.subscriber<number>('t.a', { codec: 'json' })
   await publisher.attached()
+  return { publisher, subscriber, running: () => running }
+}
+
+natsTest('nats-server is killed and starts again: a block topic loses nothing, and calls are told', async (t) => {
+  const server = await natsServer(t)
+  const [here, there] = [await site(t, server.url, { lease: 60_000 }), await site(t, server.url, { lease: 60_000 })]
+  const { publisher, subscriber, running } = await topicAndCalls(here.bus, there.bus)
   const COUNT = 30_000
   const sending = (async () => {
     for (const n of upTo(COUNT)) await publisher.write(n)
   })()
   const client = await there.bus.connect('s.a')
   const pending = codeOf(() => client.call(Buffer.alloc(1)))
-  await until(() => running === 1)
+  await until(() => running() === 1)
   const before = await take(subscriber, 1000)
   server.child.kill()
   await server.child.end
@@ -325,26 +346,17 @@ natsTest('nats-server is killed and starts again: a block topic loses nothing, a
   await until(() => there.bridge.state === 'active' && here.bridge.state === 'active')
   const again = client.call(Buffer.alloc(1), { signal: AbortSignal.timeout(60_000) })
   again.catch(() => {})
-  await until(() => running === 2)
+  await until(() => running() === 2)
 })
 
 natsTest('a machine that is cut off is gone within its lease, and comes back', async (t) => {
   const { url, port } = await natsServer(t)
   const way = await Way.to(t, port)
   const [here, there] = [await site(t, way.url, { lease: 600 }), await site(t, url, { lease: 600 })]
-  const publisher = await here.bus.publisher<number>('t.a', { codec: 'json' })
-  let running = 0
-  await here.bus.serve('s.a', async () => {
-    running++
-    return new Promise<Uint8Array>(() => {})
-  })
-  await seen(there.bus, 't.a')
-  await seen(there.bus, 's.a')
-  const subscriber = await there.bus.subscriber<number>('t.a', { codec: 'json' })
-  await publisher.attached()
+  const { publisher, subscriber, running } = await topicAndCalls(here.bus, there.bus)
   const client = await there.bus.connect('s.a')
   const pending = codeOf(() => client.call(Buffer.alloc(1)))
-  await until(() => running === 1)
+  await until(() => running() === 1)
   way.cut()
   await Promise.all([gone(there.bus, 't.a'), gone(there.bus, 's.a')])
   t.is(await pending, 'ERR_RINGBELL_OUTCOME_UNKNOWN')

@@ -99,7 +99,7 @@ pub fn listen_abstract(name: &[u8]) -> Result<UnixListener> {
     };
     let socket = stream::endpoint().map_err(failed("socket"))?;
     stream::bind_abstract(socket.as_fd(), name).map_err(failed("bind"))?;
-    stream::start(socket.as_fd()).map_err(failed("listen"))?;
+    stream::listen(socket.as_fd()).map_err(failed("listen"))?;
     Ok(UnixListener::from(socket))
 }
 
@@ -308,7 +308,7 @@ impl Place {
         stream::bind_at(socket.as_fd(), inner, &path, FRESH.as_ref()).map_err(failed("bind"))?;
         // The umask has taken some bits away.
         fchmodat(inner, FRESH, mode, FchmodatFlags::FollowSymlink).map_err(failed("fchmodat"))?;
-        stream::start(socket.as_fd()).map_err(failed("listen"))?;
+        stream::listen(socket.as_fd()).map_err(failed("listen"))?;
         let stat = fstatat(inner, FRESH, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed("fstatat"))?;
         Ok((socket, stat))
     }

@@ -310,7 +310,7 @@ impl Member {
                     Ok(Some(claim)) => claim,
                     Ok(None) => return Ok(None),
                     Err(error) => {
-                        // It would answer the same for ever.
+                        // It answers the same each time.
                         self.put(Place::Later(Instant::now() + PAUSE))?;
                         return Err(error);
                     }

@@ -1,6 +1,6 @@
 //! A listening socket that outlives the process that opened it, because others hold it as well.
 //!
-//! Invariant: it accepts nothing. Whoever accepts does so on a duplicate, which is the same socket: connections that nobody has accepted
+//! Invariant: it accepts nothing. The process that accepts does so on a duplicate, which is the same socket: connections that nobody has accepted
 //! stay in its queue as long as any process holds it. Members of a group hand it to each other (src/group of the npm package).
 
 use std::net::{IpAddr, TcpListener};
@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::error::{Error, Result};
 use crate::listen;
+use crate::sys::stream;
 
 /// A socket that listens.
 ///
@@ -60,7 +60,7 @@ impl Listener {
     /// # Errors
     /// `ERR_RINGBELL_INVALID_OPTION`: it does not listen. `ERR_RINGBELL_RESOURCE`.
     pub fn copy_of(socket: impl AsFd) -> Result<Listener> {
-        if getsockopt(&socket, sockopt::AcceptConn) != Ok(true) {
+        if stream::listens(socket.as_fd()) != Ok(true) {
             return Err(Error::InvalidOption {
                 option: "fd",
                 value: format!("{:?}", socket.as_fd()),

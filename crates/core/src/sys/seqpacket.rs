@@ -87,7 +87,7 @@ pub(crate) fn listen_at(
 ///
 /// # Errors
 /// EADDRINUSE, ENOMEM.
-pub(super) fn listen(socket: BorrowedFd<'_>) -> nix::Result<()> {
+pub(crate) fn listen(socket: BorrowedFd<'_>) -> nix::Result<()> {
     // SAFETY: listen takes a descriptor and a number. It reads and writes no memory of ours.
     Errno::result(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) }).map(drop)
 }

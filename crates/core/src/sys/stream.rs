@@ -13,7 +13,8 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, getsockname, getsockopt, socket, sockopt,
 };
 
-use super::seqpacket::{listen, reach};
+pub(crate) use super::seqpacket::listen;
+use super::seqpacket::reach;
 
 /// Makes a socket.
 ///
@@ -53,17 +54,6 @@ pub(crate) fn bind_abstract(socket: BorrowedFd<'_>, name: &[u8]) -> nix::Result<
     bind(socket.as_raw_fd(), &UnixAddr::new_abstract(name)?)
 }
 
-/// Listens on a bound socket.
-///
-/// # References
-/// `listen(2)`.
-///
-/// # Errors
-/// EADDRINUSE, ENOMEM.
-pub(crate) fn start(socket: BorrowedFd<'_>) -> nix::Result<()> {
-    listen(socket)
-}
-
 /// Whether a process listens on the socket `name` in the directory: as [`is_answered`].
 ///
 /// # References
@@ -96,15 +86,26 @@ pub(crate) fn is_answered(address: &UnixAddr) -> nix::Result<bool> {
     }
 }
 
+/// Whether a socket of any type listens.
+///
+/// # References
+/// `socket(7)` SO_ACCEPTCONN.
+///
+/// # Errors
+/// EBADF, ENOTSOCK.
+pub(crate) fn listens(socket: BorrowedFd<'_>) -> nix::Result<bool> {
+    getsockopt(&socket, sockopt::AcceptConn)
+}
+
 /// The address that a listening Unix socket is bound to: a path, or an abstract name after an `@`. `None` for other sockets.
 ///
 /// # References
-/// `getsockname(2)`, `socket(7)` SO_ACCEPTCONN.
+/// `getsockname(2)`.
 ///
 /// # Errors
 /// EBADF, ENOTSOCK.
 pub(crate) fn bound_to(socket: BorrowedFd<'_>) -> nix::Result<Option<String>> {
-    if !getsockopt(&socket, sockopt::AcceptConn)? {
+    if !listens(socket)? {
         return Ok(None);
     }
     let Ok(address) = getsockname::<UnixAddr>(socket.as_raw_fd()) else { return Ok(None) };
